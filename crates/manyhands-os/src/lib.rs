@@ -1,1 +1,23 @@
 #![doc = include_str!("../README.md")]
+#![allow(
+    unsafe_code,
+    reason = "this is the one room that calls the operating system; every other room builds on its safe functions"
+)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("manyhands supports Linux only; a port begins with this crate and manyhands-sync");
+
+pub mod clock;
+pub mod descriptor;
+pub mod error;
+pub mod fault;
+pub mod futex;
+pub mod image;
+pub mod limits;
+pub mod memory;
+pub mod process;
+pub mod robust;
+pub mod start;
+
+pub use clock::Deadline;
+pub use error::OsError;

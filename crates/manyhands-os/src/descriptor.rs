@@ -1,0 +1,185 @@
+//! Passing descriptors between processes, and waiting for them.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::cmsg_space;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
+};
+
+use crate::clock::Deadline;
+use crate::error::OsError;
+
+/// The most descriptors that one message carries.
+pub const MAX_DESCRIPTORS: usize = 8;
+
+/// Makes a connected pair of sockets that keep the borders of messages; both close on exec.
+///
+/// # Errors
+///
+/// When the process has too many descriptors.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_os::descriptor::{receive, send, seqpacket_pair};
+/// use std::os::fd::AsFd;
+///
+/// let (here, there) = seqpacket_pair()?;
+/// send(here.as_fd(), b"take this", &[here.as_fd()])?;
+/// let mut buffer = [0; 16];
+/// let (len, descriptors) = receive(there.as_fd(), &mut buffer)?;
+/// assert_eq!((&buffer[..len], descriptors.len()), (&b"take this"[..], 1));
+/// # Ok::<(), manyhands_os::OsError>(())
+/// ```
+pub fn seqpacket_pair() -> Result<(OwnedFd, OwnedFd), OsError> {
+    socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|e| OsError::new("socketpair", e))
+}
+
+/// Sends one message with descriptors, which the receiver gets copies of.
+///
+/// # Errors
+///
+/// When the peer is gone (`EPIPE`, without a signal), or more than [`MAX_DESCRIPTORS`] are given.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), OsError> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(OsError::new("sendmsg", Errno::TOOMANYREFS));
+    }
+    let slices = [IoSlice::new(bytes)];
+    rustix::io::retry_on_intr(|| sendmsg(socket, &slices, &mut control, SendFlags::NOSIGNAL))
+        .map(drop)
+        .map_err(|e| OsError::new("sendmsg", e))
+}
+
+/// Receives one message; zero bytes mean that the peer closed.
+///
+/// # Errors
+///
+/// When descriptors were lost because this process has too many: those that came are closed, so
+/// that nothing is half received. When the message is longer than `buffer`. When the peer reset.
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> Result<(usize, Vec<OwnedFd>), OsError> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = rustix::io::retry_on_intr(|| {
+        let mut slices = [IoSliceMut::new(buffer)];
+        recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })
+    .map_err(|e| OsError::new("recvmsg", e))?;
+    let mut descriptors = Vec::new();
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = part {
+            descriptors.extend(rights);
+        }
+    }
+    if message.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(OsError::new("recvmsg", Errno::MFILE));
+    }
+    if message.flags.contains(ReturnFlags::TRUNC) {
+        return Err(OsError::new("recvmsg", Errno::MSGSIZE));
+    }
+    Ok((message.bytes, descriptors))
+}
+
+/// Waits until one of the descriptors can be read or is at its end; tells of each whether it can.
+///
+/// # Errors
+///
+/// When the system refuses to poll.
+pub fn poll_readable(
+    descriptors: &[BorrowedFd<'_>],
+    deadline: Deadline,
+) -> Result<Vec<bool>, OsError> {
+    let mut list: Vec<_> = descriptors
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+        .collect();
+    loop {
+        match poll(&mut list, deadline.remaining_timespec().as_ref()) {
+            Ok(_) => {
+                return Ok(list
+                    .iter()
+                    .map(|entry| !entry.revents().is_empty())
+                    .collect());
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(OsError::new("poll", errno)),
+        }
+    }
+}
+
+/// Whether a descriptor can be read, or is at its end, right now.
+///
+/// # Errors
+///
+/// When the system refuses to poll.
+pub fn is_readable(descriptor: impl AsFd) -> Result<bool, OsError> {
+    Ok(poll_readable(&[descriptor.as_fd()], Deadline::now())?[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn descriptor_sent_is_the_same_file_at_the_receiver() {
+        let (here, there) = seqpacket_pair().expect("pair");
+        let (reader, writer) = rustix::pipe::pipe().expect("pipe");
+        send(here.as_fd(), b"x", &[writer.as_fd()]).expect("send");
+        drop(writer);
+        let mut buffer = [0; 4];
+        let (len, got) = receive(there.as_fd(), &mut buffer).expect("receive");
+        assert_eq!((len, got.len()), (1, 1));
+        rustix::io::write(&got[0], b"through").expect("write");
+        let mut text = [0; 16];
+        let read = rustix::io::read(&reader, &mut text).expect("read");
+        assert_eq!(&text[..read], b"through");
+    }
+
+    #[test]
+    fn receiver_sees_zero_bytes_when_the_sender_closed() {
+        let (here, there) = seqpacket_pair().expect("pair");
+        assert!(!is_readable(&there).expect("poll"));
+        drop(here);
+        assert!(is_readable(&there).expect("poll"));
+        assert_eq!(receive(there.as_fd(), &mut [0; 4]).expect("end").0, 0);
+        assert!(send(there.as_fd(), b"x", &[]).is_err());
+    }
+
+    #[test]
+    fn message_longer_than_the_buffer_is_an_error() {
+        let (here, there) = seqpacket_pair().expect("pair");
+        send(here.as_fd(), b"too long", &[]).expect("send");
+        assert!(receive(there.as_fd(), &mut [0; 3]).is_err());
+    }
+
+    #[test]
+    fn poll_gives_up_at_its_deadline() {
+        let (here, _there) = seqpacket_pair().expect("pair");
+        let soon = Deadline::after(Duration::from_millis(2));
+        assert_eq!(poll_readable(&[here.as_fd()], soon).expect("poll"), [false]);
+        assert!(soon.has_passed());
+    }
+}

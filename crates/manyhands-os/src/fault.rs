@@ -1,0 +1,1 @@
+//! What a dying process can still say.

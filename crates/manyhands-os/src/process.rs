@@ -1,0 +1,340 @@
+//! Which process, and how it ended.
+//!
+//! A process id is used again after its owner is gone; so nobody is signalled or waited for by
+//! number. An [`Identity`] tells two owners of one number apart by their start time, and a
+//! [`Pidfd`] refers to one process for ever.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Once;
+use std::{fmt, fs};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+
+use crate::clock::Deadline;
+use crate::descriptor::is_readable;
+use crate::error::OsError;
+
+/// A process of this boot and process namespace: its number and the time at which it started.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_os::process::Identity;
+///
+/// let me = Identity::current();
+/// assert_eq!(me.pid, std::process::id());
+/// assert!(me.is_running());
+/// assert_eq!(Identity::unpack(me.pack()), Some(me));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The process id.
+    pub pid: u32,
+    /// The start, in clock ticks (10 ms) since boot.
+    pub start_time: u64,
+}
+
+/// Linux gives process ids below 2^22.
+const PID_BITS: u32 = 22;
+
+impl Identity {
+    /// The calling process.
+    pub fn current() -> Self {
+        // The start time of the calling process is always there to read, unless /proc is not
+        // mounted; then zero keeps the number as the only mark.
+        let pid = std::process::id();
+        Self::of(pid).unwrap_or(Self { pid, start_time: 0 })
+    }
+
+    /// The process that has this number now, `None` when nobody has it.
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is a name in parentheses that may hold anything, parentheses included.
+        let after_name = &stat[stat.rfind(')')? + 1..];
+        let start_time = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { pid, start_time })
+    }
+
+    /// Whether that process, and not a later one of its number, exists (a zombie does).
+    pub fn is_running(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// The identity in one word, which is never zero.
+    pub fn pack(self) -> u64 {
+        self.start_time << PID_BITS | u64::from(self.pid)
+    }
+
+    /// The identity behind a packed word, `None` behind zero.
+    pub fn unpack(word: u64) -> Option<Self> {
+        let pid = (word & ((1 << PID_BITS) - 1)) as u32;
+        (word != 0).then_some(Self {
+            pid,
+            start_time: word >> PID_BITS,
+        })
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {}", self.pid)
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It exited with this code.
+    Exited(i32),
+    /// A signal ended it.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+        /// Whether a core file was asked for.
+        core_dumped: bool,
+    },
+    /// It has ended, and somebody else took the status: it was no child of ours, or another part
+    /// of this program waits for all children.
+    Unknown,
+}
+
+/// A descriptor that refers to one process, whatever becomes of its number.
+#[derive(Debug)]
+pub struct Pidfd {
+    fd: OwnedFd,
+}
+
+/// `__WALL`: children made with another exit signal than `SIGCHLD` are waited for too.
+const WAIT_ALL_KINDS: WaitIdOptions = WaitIdOptions::from_bits_retain(0x4000_0000);
+
+impl Pidfd {
+    /// Opens the process that has this number now.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` when nobody has it, or the descriptors are used up.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_os::process::{Pidfd, Status};
+    /// use manyhands_os::Deadline;
+    ///
+    /// let child = std::process::Command::new("false").spawn().expect("it starts");
+    /// let pidfd = Pidfd::open(child.id())?;
+    /// assert_eq!(pidfd.wait(Deadline::NEVER)?, Some(Status::Exited(1)));
+    /// # Ok::<(), manyhands_os::OsError>(())
+    /// ```
+    pub fn open(pid: u32) -> Result<Self, OsError> {
+        let refused = |e| OsError::new("pidfd_open", e);
+        let pid = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(Errno::INVAL);
+        let fd = pid
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+            .map_err(refused)?;
+        Ok(Self { fd })
+    }
+
+    /// Takes over a descriptor that `clone3` or a peer gave.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Whether the process has ended; for a child this is before its status is taken.
+    pub fn has_ended(&self) -> bool {
+        // A pidfd is always valid to poll.
+        is_readable(&self.fd).unwrap_or(false)
+    }
+
+    /// Waits for the end and takes the status; `None` when the deadline passed first.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to poll or to wait.
+    pub fn wait(&self, deadline: Deadline) -> Result<Option<Status>, OsError> {
+        if !self.poll_end(deadline)? {
+            return Ok(None);
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WAIT_ALL_KINDS;
+        match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(self.fd.as_fd()), options)) {
+            Ok(Some(status)) => Ok(Some(
+                match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Status::Exited(code),
+                    (None, Some(signal)) => Status::Signaled {
+                        signal,
+                        core_dumped: status.dumped(),
+                    },
+                    (None, None) => Status::Unknown,
+                },
+            )),
+            Ok(None) | Err(Errno::CHILD) => Ok(Some(Status::Unknown)),
+            Err(errno) => Err(OsError::new("waitid", errno)),
+        }
+    }
+
+    /// Sends a signal, by its number; nothing happens to a process that has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the number is no signal, or the caller has no right to send it.
+    pub fn signal(&self, number: i32) -> Result<(), OsError> {
+        let refused = |e| OsError::new("pidfd_send_signal", e);
+        let signal = Signal::from_named_raw(number).ok_or_else(|| refused(Errno::INVAL))?;
+        match pidfd_send_signal(&self.fd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(refused(errno)),
+        }
+    }
+
+    fn poll_end(&self, deadline: Deadline) -> Result<bool, OsError> {
+        loop {
+            let mut list = [PollFd::new(&self.fd, PollFlags::IN)];
+            match poll(&mut list, deadline.remaining_timespec().as_ref()) {
+                Ok(0) => return Ok(false),
+                Ok(_) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(OsError::new("poll", errno)),
+            }
+        }
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+thread_local! {
+    /// The kernel's number of this thread, zero before it was asked for.
+    static THREAD_ID: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The kernel's number of the calling thread; asked for once, and again in a forked child.
+#[inline]
+pub fn thread_id() -> u32 {
+    match THREAD_ID.get() {
+        0 => ask_thread_id(),
+        id => id,
+    }
+}
+
+#[cold]
+fn ask_thread_id() -> u32 {
+    static AT_FORK: Once = Once::new();
+    extern "C" fn forget_in_child() {
+        forget_thread_id();
+    }
+    // SAFETY: `pthread_atfork` takes functions that stay valid: this one is static, and it
+    // only writes a thread-local without a destructor, which is allowed in a forked child.
+    AT_FORK.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(forget_in_child));
+    });
+    let id = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+    THREAD_ID.set(id);
+    id
+}
+
+/// Forgets the cached number: for the child of a raw clone, in which no fork handler runs.
+pub(crate) fn forget_thread_id() {
+    THREAD_ID.set(0);
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::zombie_processes,
+    reason = "the tests take the status through the pidfd"
+)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn identity_of_a_gone_process_is_not_running() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let identity = Identity::of(child.id()).expect("it runs");
+        assert!(identity.is_running());
+        child.kill().expect("kill");
+        child.wait().expect("wait");
+        assert!(!identity.is_running());
+        let other = Identity {
+            start_time: 1,
+            ..Identity::current()
+        };
+        assert!(!other.is_running());
+    }
+
+    #[test]
+    fn identity_survives_packing() {
+        let identity = Identity {
+            pid: (1 << 22) - 1,
+            start_time: (1 << 42) - 1,
+        };
+        assert_eq!(Identity::unpack(identity.pack()), Some(identity));
+        assert_eq!(Identity::unpack(0), None);
+    }
+
+    #[test]
+    fn waiter_learns_code_and_signal() {
+        let child = Command::new("sh")
+            .args(["-c", "exit 7"])
+            .spawn()
+            .expect("sh");
+        let pidfd = Pidfd::open(child.id()).expect("open");
+        assert_eq!(
+            pidfd.wait(Deadline::NEVER).expect("wait"),
+            Some(Status::Exited(7))
+        );
+        assert_eq!(
+            pidfd.wait(Deadline::NEVER).expect("again"),
+            Some(Status::Unknown)
+        );
+
+        let child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let pidfd = Pidfd::open(child.id()).expect("open");
+        assert_eq!(
+            pidfd
+                .wait(Deadline::after(Duration::from_millis(2)))
+                .expect("wait"),
+            None
+        );
+        assert!(!pidfd.has_ended());
+        pidfd.signal(libc::SIGKILL).expect("signal");
+        let status = pidfd.wait(Deadline::NEVER).expect("wait");
+        assert_eq!(
+            status,
+            Some(Status::Signaled {
+                signal: 9,
+                core_dumped: false
+            })
+        );
+        pidfd
+            .signal(libc::SIGKILL)
+            .expect("a signal to the dead does nothing");
+        assert!(pidfd.has_ended());
+    }
+
+    #[test]
+    fn thread_id_differs_between_threads() {
+        let here = thread_id();
+        let there = std::thread::spawn(thread_id).join().expect("it returns");
+        assert_ne!(here, there);
+        assert_eq!(here, thread_id());
+    }
+
+    #[test]
+    fn bad_numbers_are_errors() {
+        assert!(Pidfd::open(0).is_err());
+        let me = Pidfd::open(std::process::id()).expect("open");
+        assert!(me.signal(12345).is_err());
+    }
+}
