@@ -1,0 +1,291 @@
+//! `cargo xtask test`: all that must hold, in order, each step with its time.
+//!
+//! A step that fails does not stop the others; all faults are told again at the end. After each
+//! step its leftovers are looked for, so that a leak has the name of the step that made it.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::Faults;
+use crate::command::{self, cargo};
+use crate::leaks::Run;
+use crate::{examples, rescue, stress, tidy};
+
+/// How long one program of a step may take, building included.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// The same with the long loops.
+const LONG_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// What a step needs to know about the run it is part of.
+pub(crate) struct Context {
+    pub(crate) run: Run,
+    pub(crate) long: bool,
+}
+
+impl Context {
+    /// The time that one program may take.
+    pub(crate) fn limit(&self) -> Duration {
+        if self.long { LONG_LIMIT } else { LIMIT }
+    }
+
+    /// Cargo with these words, marked as part of this run.
+    pub(crate) fn cargo(&self, words: &[&str]) -> Command {
+        let mut command = cargo(words, &self.run);
+        if self.long {
+            command.env("MANYHANDS_LONG", "1");
+        }
+        command
+    }
+}
+
+type Step = fn(&Context) -> Result<(), Faults>;
+
+/// The steps in their order: the quick ones first.
+const STEPS: [(&str, &str, Step); 10] = [
+    ("fmt", "the sources are formatted", fmt),
+    ("clippy", "no lint fires", clippy),
+    ("tidy", "what the compiler does not check", tidy_step),
+    (
+        "unit",
+        "unit, integration and doc tests of each crate",
+        unit,
+    ),
+    (
+        "docs",
+        "the documentation builds, its links lead somewhere",
+        docs,
+    ),
+    (
+        "loom",
+        "models of the words and rings, all interleavings",
+        loom,
+    ),
+    ("cross", "tests that need a second process", cross),
+    (
+        "examples",
+        "the examples print what they should",
+        examples::step,
+    ),
+    (
+        "rescue",
+        "its own tests, and the samples with the right verdicts",
+        rescue::step,
+    ),
+    (
+        "benches",
+        "the benches build and what they measure works",
+        benches,
+    ),
+];
+
+/// `cargo xtask test [--long] [--only STEP] [--stress N FILTER]`.
+pub(crate) fn run(words: &[&str]) -> Result<(), Faults> {
+    let mut only = None;
+    let mut long = false;
+    let mut rest = words;
+    loop {
+        rest = match rest {
+            [] => break,
+            ["--long", more @ ..] => {
+                long = true;
+                more
+            }
+            ["--only", step, more @ ..] => {
+                only = Some(*step);
+                more
+            }
+            ["--stress", count, filter] => return stress::run(count, filter),
+            more => return crate::no_more("test", more),
+        }
+    }
+    let known = |name: &str| STEPS.iter().any(|(step, ..)| *step == name);
+    if let Some(step) = only.filter(|step| !known(step)) {
+        let names: Vec<&str> = STEPS.iter().map(|(name, ..)| *name).collect();
+        return Err(vec![format!(
+            "no step is called `{step}`; there are: {}",
+            names.join(" ")
+        )]);
+    }
+    let run = Run::begin().map_err(|error| vec![format!("temporary folder: {error}")])?;
+    all(Context { run, long }, only)
+}
+
+fn all(mut context: Context, only: Option<&str>) -> Result<(), Faults> {
+    let started = Instant::now();
+    let mut faults = Faults::new();
+    let steps: Vec<_> = STEPS
+        .iter()
+        .filter(|(name, ..)| only.is_none_or(|o| o == *name))
+        .collect();
+    let mut table = String::new();
+    for (number, (name, what, step)) in steps.iter().enumerate() {
+        println!("[{}/{}] {name}: {what}", number + 1, steps.len());
+        let started = Instant::now();
+        let mut found = step(&context).err().unwrap_or_default();
+        found.extend(context.run.leftovers());
+        let word = if found.is_empty() { "ok" } else { "FAILED" };
+        let line = format!(
+            "    {word:<7} {name:<9} {:>7.1} s",
+            started.elapsed().as_secs_f64()
+        );
+        println!("{line}");
+        table.push_str(&line);
+        table.push('\n');
+        faults.extend(found.into_iter().map(|fault| format!("{name}: {fault}")));
+    }
+    println!("\n{table}");
+    let seconds = started.elapsed().as_secs_f64();
+    if faults.is_empty() {
+        println!(
+            "all {} steps passed in {seconds:.0} s, nothing left behind",
+            steps.len()
+        );
+        return Ok(());
+    }
+    let count = faults.len();
+    let logs = command::logs().display().to_string();
+    faults.insert(
+        0,
+        format!("{count} faults in {seconds:.0} s; full output in {logs}"),
+    );
+    Err(faults)
+}
+
+/// The lines of cargo's and the test harness's output that tell how it went.
+pub(crate) fn summary(line: &str) -> bool {
+    let line = line.trim_start();
+    let starts = [
+        "Running ",
+        "Doc-tests ",
+        "test result:",
+        "error",
+        "warning:",
+        "failures:",
+    ];
+    starts.iter().any(|start| line.starts_with(start)) || line.ends_with("FAILED")
+}
+
+/// Runs one program of a step and forgets what it said.
+fn one(context: &Context, log: &str, command: Command) -> Result<(), Faults> {
+    command::run(command, log, context.limit(), summary).map(drop)
+}
+
+fn fmt(context: &Context) -> Result<(), Faults> {
+    one(context, "fmt", context.cargo(&["fmt", "--all", "--check"]))
+}
+
+fn clippy(context: &Context) -> Result<(), Faults> {
+    let words = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    one(context, "clippy", context.cargo(&words))
+}
+
+fn tidy_step(_: &Context) -> Result<(), Faults> {
+    tidy::run(&[])
+}
+
+/// All but what later steps build in release: tests of two processes, and rescue's decoders.
+fn unit(context: &Context) -> Result<(), Faults> {
+    let words = [
+        "test",
+        "--workspace",
+        "--no-fail-fast",
+        "--exclude",
+        "manyhands-tests",
+        "--exclude",
+        "manyhands-benches",
+        "--exclude",
+        "rescue",
+    ];
+    one(context, "unit", context.cargo(&words))
+}
+
+fn docs(context: &Context) -> Result<(), Faults> {
+    let mut command = context.cargo(&["doc", "--workspace", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    one(context, "docs", command)
+}
+
+/// In a target folder of its own: the flag would otherwise rebuild everything, there and back.
+fn loom(context: &Context) -> Result<(), Faults> {
+    let words = [
+        "test",
+        "--release",
+        "--no-fail-fast",
+        "-p",
+        "manyhands-sync",
+        "-p",
+        "manyhands-channel",
+        "--lib",
+        "loom_",
+    ];
+    let mut command = context.cargo(&words);
+    command
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("CARGO_TARGET_DIR", crate::target().join("loom"));
+    let output = command::run(command, "loom", context.limit(), summary)?;
+    // A filter that matches nothing passes; models that are not there must not.
+    let models = output
+        .lines()
+        .filter(|line| line.starts_with("test "))
+        .count();
+    let results = output
+        .lines()
+        .filter(|line| line.starts_with("test result:"))
+        .count();
+    if models == results {
+        return Err(vec!["no model ran".to_owned()]);
+    }
+    Ok(())
+}
+
+fn cross(context: &Context) -> Result<(), Faults> {
+    let words = [
+        "test",
+        "--release",
+        "--no-fail-fast",
+        "-p",
+        "manyhands-tests",
+    ];
+    one(context, "cross", context.cargo(&words))
+}
+
+fn benches(context: &Context) -> Result<(), Faults> {
+    let words = [
+        "test",
+        "--release",
+        "--no-fail-fast",
+        "-p",
+        "manyhands-benches",
+    ];
+    one(context, "benches", context.cargo(&words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summary_lines_are_shown_and_single_passing_tests_are_not() {
+        assert!(summary("test result: ok. 3 passed; 0 failed"));
+        assert!(summary(
+            "     Running unittests src/lib.rs (target/debug/deps/x)"
+        ));
+        assert!(summary("test lock::tests::waits ... FAILED"));
+        assert!(!summary("test lock::tests::waits ... ok"));
+    }
+
+    #[test]
+    fn unknown_words_are_refused() {
+        assert!(run(&["--lnog"]).is_err());
+        assert!(run(&["--only", "no-such-step"]).is_err());
+        assert!(run(&["--stress", "0", "x"]).is_err());
+    }
+}
