@@ -29,7 +29,7 @@ pub(crate) struct Run {
 impl Run {
     /// Makes the folder for temporary files and notes what is there already.
     pub(crate) fn begin() -> std::io::Result<Self> {
-        let mark = format!("{}-{}", std::process::id(), unix_time());
+        let mark = format!("{}-{}", std::process::id(), nanoseconds());
         let temporary = std::env::temp_dir().join(format!("manyhands-xtask-{mark}"));
         std::fs::create_dir_all(&temporary)?;
         Ok(Self {
@@ -184,10 +184,11 @@ fn describe(pid: u32) -> String {
     )
 }
 
-fn unix_time() -> u64 {
+/// The time, fine enough that no two runs have the same.
+fn nanoseconds() -> u128 {
     std::time::UNIX_EPOCH
         .elapsed()
-        .map_or(0, |time| time.as_secs())
+        .map_or(0, |time| time.as_nanos())
 }
 
 #[cfg(test)]

@@ -143,11 +143,14 @@ fn all(mut context: Context, only: Option<&str>) -> Result<(), Faults> {
         );
         return Ok(());
     }
-    let count = faults.len();
+    let count = match faults.len() {
+        1 => "1 fault".to_owned(),
+        more => format!("{more} faults"),
+    };
     let logs = command::logs().display().to_string();
     faults.insert(
         0,
-        format!("{count} faults in {seconds:.0} s; full output in {logs}"),
+        format!("{count} in {seconds:.0} s; full output in {logs}"),
     );
     Err(faults)
 }
@@ -172,7 +175,11 @@ fn one(context: &Context, log: &str, command: Command) -> Result<(), Faults> {
 }
 
 fn fmt(context: &Context) -> Result<(), Faults> {
-    one(context, "fmt", context.cargo(&["fmt", "--all", "--check"]))
+    one(
+        context,
+        "fmt",
+        context.cargo(&["fmt", "--all", "--check", "--", "--color", "never"]),
+    )
 }
 
 fn clippy(context: &Context) -> Result<(), Faults> {
