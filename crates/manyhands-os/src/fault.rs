@@ -1,1 +1,426 @@
 //! What a dying process can still say.
+//!
+//! A fault ends a process in the middle of anything. Its signal handler writes a [`FaultNote`],
+//! a few integers in memory that another process can read, then lets the fault happen again
+//! with the default action, so that the status and the core file are those of the fault.
+//!
+//! The handler runs on a stack of its own ([`watch_this_thread`]), because the fault may be that
+//! the thread's stack is used up. It allocates nothing, locks nothing, and calls nothing that is
+//! not safe in a signal handler.
+
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::{fmt, io, ptr};
+
+use crate::error::OsError;
+use crate::limits;
+
+/// Where a dying process leaves the cause; zeroed memory is an empty note.
+#[derive(Debug)]
+#[repr(C)]
+pub struct FaultNote {
+    state: AtomicU32,
+    kind: AtomicU32,
+    signal: AtomicU32,
+    code: AtomicU32,
+    /// The address of a fault, or the bytes asked for.
+    first: AtomicU64,
+    /// The bytes allowed.
+    second: AtomicU64,
+}
+
+const EMPTY: u32 = 0;
+/// Somebody writes the note; it stays so if the process dies right then.
+const WRITING: u32 = 1;
+const WRITTEN: u32 = 2;
+
+const KIND_FAULT: u32 = 1;
+const KIND_STACK_OVERFLOW: u32 = 2;
+const KIND_MEMORY_LIMIT: u32 = 3;
+const KIND_PANIC: u32 = 4;
+
+/// What a note says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A signal that the process raised itself by what it did.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// The kernel's code for the reason (`si_code`).
+        code: i32,
+        /// The address that was touched, zero for signals that have none.
+        address: u64,
+    },
+    /// A watched thread's stack was used up.
+    StackOverflow {
+        /// The address that was touched.
+        address: u64,
+    },
+    /// Memory above the limit was asked for.
+    MemoryLimit {
+        /// The bytes of the allocation that did not fit, where known.
+        asked: Option<u64>,
+        /// The limit in bytes.
+        allowed: u64,
+    },
+    /// A panic ended the process: it could not unwind.
+    Panic,
+}
+
+impl FaultNote {
+    /// An empty note.
+    pub const fn new() -> Self {
+        Self {
+            state: AtomicU32::new(EMPTY),
+            kind: AtomicU32::new(0),
+            signal: AtomicU32::new(0),
+            code: AtomicU32::new(0),
+            first: AtomicU64::new(0),
+            second: AtomicU64::new(0),
+        }
+    }
+
+    /// What was written, `None` if nothing was, or not to the end.
+    pub fn read(&self) -> Option<Fault> {
+        // Acquire: pairs with the Release store in `write`; the fields were stored before.
+        if self.state.load(Acquire) != WRITTEN {
+            return None;
+        }
+        // Relaxed: see above; nobody writes again.
+        let (first, second) = (self.first.load(Relaxed), self.second.load(Relaxed));
+        match self.kind.load(Relaxed) {
+            KIND_FAULT => Some(Fault::Signal {
+                signal: self.signal.load(Relaxed) as i32,
+                code: self.code.load(Relaxed) as i32,
+                address: first,
+            }),
+            KIND_STACK_OVERFLOW => Some(Fault::StackOverflow { address: first }),
+            KIND_MEMORY_LIMIT => Some(Fault::MemoryLimit {
+                asked: (first != 0).then_some(first),
+                allowed: second,
+            }),
+            KIND_PANIC => Some(Fault::Panic),
+            _ => None,
+        }
+    }
+
+    /// Writes the note; the first writer wins, for what follows is its consequence.
+    ///
+    /// Safe to call in a signal handler.
+    pub fn write(&self, fault: Fault) {
+        // Relaxed: the exchange orders nothing, it only chooses one writer.
+        if self
+            .state
+            .compare_exchange(EMPTY, WRITING, Relaxed, Relaxed)
+            .is_err()
+        {
+            return;
+        }
+        let (kind, first, second) = match fault {
+            Fault::Signal {
+                signal,
+                code,
+                address,
+            } => {
+                // Relaxed: the Release store below publishes all fields.
+                self.signal.store(signal as u32, Relaxed);
+                self.code.store(code as u32, Relaxed);
+                (KIND_FAULT, address, 0)
+            }
+            Fault::StackOverflow { address } => (KIND_STACK_OVERFLOW, address, 0),
+            Fault::MemoryLimit { asked, allowed } => {
+                (KIND_MEMORY_LIMIT, asked.unwrap_or(0), allowed)
+            }
+            Fault::Panic => (KIND_PANIC, 0, 0),
+        };
+        self.kind.store(kind, Relaxed);
+        self.first.store(first, Relaxed);
+        self.second.store(second, Relaxed);
+        // Release: pairs with the Acquire load in `read`.
+        self.state.store(WRITTEN, Release);
+    }
+}
+
+impl Default for FaultNote {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal {
+                signal, address, ..
+            } => write!(f, "signal {signal} at address {address:#x}"),
+            Self::StackOverflow { address } => write!(f, "stack overflow at {address:#x}"),
+            Self::MemoryLimit {
+                asked: Some(asked),
+                allowed,
+            } => write!(f, "asked for {asked} bytes above a limit of {allowed}"),
+            Self::MemoryLimit {
+                asked: None,
+                allowed,
+            } => write!(f, "memory above the limit of {allowed} bytes"),
+            Self::Panic => f.write_str("panic that could not unwind"),
+        }
+    }
+}
+
+/// Null until [`install`].
+static NOTE: AtomicPtr<FaultNote> = AtomicPtr::new(ptr::null_mut());
+static IS_PANICKING: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// The note of this process, if one was installed.
+pub(crate) fn installed() -> Option<&'static FaultNote> {
+    // Acquire: pairs with the Release store in `install`; the note's memory was ready before.
+    let note = NOTE.load(Acquire);
+    // SAFETY: `install` stores only `&'static` references, or nobody has stored yet.
+    unsafe { note.as_ref() }
+}
+
+/// Makes faults of this process write to `note`. For processes that belong to this library: it
+/// replaces what others installed for `SIGSEGV`, `SIGBUS` and `SIGABRT`.
+///
+/// `is_panicking` tells in the handler whether the thread panics; it must be safe to call there,
+/// as `std::thread::panicking` is: it reads two integers.
+///
+/// # Errors
+///
+/// When the system refuses the handlers.
+pub fn install(note: &'static FaultNote, is_panicking: fn() -> bool) -> Result<(), OsError> {
+    IS_PANICKING.get_or_init(|| is_panicking);
+    // Release: pairs with the Acquire load in `installed`.
+    NOTE.store(ptr::from_ref(note).cast_mut(), Release);
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT] {
+        // SAFETY: all fields are integers or nullable pointers, for which zero is valid.
+        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        action.sa_sigaction = on_fault as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        // SAFETY: `action` is complete, and its handler has the type that SA_SIGINFO asks for.
+        let code = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
+        if code != 0 {
+            return Err(OsError::last("sigaction"));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the note, then lets the signal do what it does by default.
+extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel passes a valid record to a handler installed with SA_SIGINFO.
+    let info = unsafe { &*info };
+    let code = info.si_code;
+    if let Some(note) = installed() {
+        let fault = if signal == libc::SIGABRT {
+            abort_cause(code)
+        } else {
+            // SAFETY: SIGSEGV and SIGBUS carry an address.
+            let address = unsafe { info.si_addr() }.addr();
+            // SAFETY: the kernel passes the interrupted state, which names the handler's stack.
+            let stack = unsafe { (*context.cast::<libc::ucontext_t>()).uc_stack };
+            access_cause(signal, code, address, &stack)
+        };
+        note.write(fault);
+    }
+    // SAFETY: the default action of a signal may be set at any time, in a handler too.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // A fault of the processor happens again when the handler returns. What was sent does not.
+    if code <= 0 || signal == libc::SIGABRT {
+        // SAFETY: safe in a handler; the signal is blocked here, and arrives at the return.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+fn abort_cause(code: i32) -> Fault {
+    if IS_PANICKING.get().is_some_and(|ask| ask()) {
+        return Fault::Panic;
+    }
+    let errno = io::Error::last_os_error().raw_os_error();
+    // Rust and C++ abort when an allocation fails; nothing on their way changes the number.
+    match limits::memory_limit() {
+        Some(allowed) if errno == Some(libc::ENOMEM) => Fault::MemoryLimit {
+            asked: limits::refused_bytes(),
+            allowed,
+        },
+        _ => Fault::Signal {
+            signal: libc::SIGABRT,
+            code,
+            address: 0,
+        },
+    }
+}
+
+fn access_cause(signal: i32, code: i32, address: usize, stack: &libc::stack_t) -> Fault {
+    let is_overflow = signal == libc::SIGSEGV
+        && code > 0
+        // SAFETY: the kernel's record of the stack that this handler runs on.
+        && unsafe { bounds_of(stack) }.is_some_and(|bounds| bounds.is_overflow_at(address));
+    let address = address as u64;
+    if is_overflow {
+        return Fault::StackOverflow { address };
+    }
+    Fault::Signal {
+        signal,
+        code,
+        address,
+    }
+}
+
+/// What stands at the low end of a handler's stack, which the handler never reaches.
+#[repr(C)]
+struct StackBounds {
+    mark: u64,
+    /// The lowest address of the thread's own stack.
+    low: usize,
+}
+
+const STACK_MARK: u64 = 0x6d61_6e79_6861_6e64;
+
+/// How far from the low end of a stack a fault still means that the stack is used up: below, the
+/// kernel's guard gap; above, the guard page, which some C libraries count in.
+const GAP_BELOW: usize = 1 << 20;
+const GAP_ABOVE: usize = 64 << 10;
+
+impl StackBounds {
+    fn is_overflow_at(&self, address: usize) -> bool {
+        address >= self.low.saturating_sub(GAP_BELOW)
+            && address < self.low.saturating_add(GAP_ABOVE)
+    }
+}
+
+/// The bounds at the low end of a handler's stack, if it is one of ours.
+///
+/// # Safety
+///
+/// `stack` must be the kernel's record of the present handler stack.
+unsafe fn bounds_of(stack: &libc::stack_t) -> Option<&StackBounds> {
+    if stack.ss_sp.is_null() || stack.ss_flags & libc::SS_DISABLE != 0 {
+        return None;
+    }
+    // SAFETY: a handler's stack is mapped, aligned to a page or to what `malloc` gives, and
+    // longer than the bounds; whatever bytes are there are valid integers.
+    let bounds = unsafe { &*stack.ss_sp.cast::<StackBounds>() };
+    (bounds.mark == STACK_MARK).then_some(bounds)
+}
+
+/// The bytes of a handler's stack; the kernel's own frame takes up to 12 KiB on some processors.
+const HANDLER_STACK: usize = 64 << 10;
+
+/// Gives the calling thread a stack for its fault handler, for good, and notes where the
+/// thread's own stack ends. Not for threads that come and go: the memory is never given back.
+///
+/// # Errors
+///
+/// When memory is short, or the C library does not know the thread's stack.
+pub fn watch_this_thread() -> Result<(), OsError> {
+    let low = stack_low_end()?;
+    // SAFETY: a new private mapping, at an address that the kernel chooses.
+    let memory = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            HANDLER_STACK,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if memory == libc::MAP_FAILED {
+        return Err(OsError::last("mmap"));
+    }
+    let bounds = StackBounds {
+        mark: STACK_MARK,
+        low,
+    };
+    // SAFETY: the mapping is ours alone, aligned to a page, and longer than the bounds.
+    unsafe { memory.cast::<StackBounds>().write(bounds) };
+    let stack = libc::stack_t {
+        ss_sp: memory,
+        ss_flags: 0,
+        ss_size: HANDLER_STACK,
+    };
+    // SAFETY: the memory stays mapped for good, and is used for nothing else.
+    if unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) } != 0 {
+        return Err(OsError::last("sigaltstack"));
+    }
+    Ok(())
+}
+
+fn stack_low_end() -> Result<usize, OsError> {
+    let mut attributes = MaybeUninit::uninit();
+    // SAFETY: the call has no precondition.
+    let this_thread = unsafe { libc::pthread_self() };
+    // SAFETY: the call initializes the place that it is given; the thread is running.
+    let code = unsafe { libc::pthread_getattr_np(this_thread, attributes.as_mut_ptr()) };
+    let refused = |code| OsError::new("pthread_getattr_np", io::Error::from_raw_os_error(code));
+    if code != 0 {
+        return Err(refused(code));
+    }
+    let (mut low, mut size) = (ptr::null_mut(), 0);
+    // SAFETY: initialized by the call above; the results are written to our own places.
+    let code =
+        unsafe { libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut low, &raw mut size) };
+    // SAFETY: initialized above, and not used afterwards.
+    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    if code != 0 {
+        return Err(refused(code));
+    }
+    Ok(low.addr())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_note_stays() {
+        let note = FaultNote::new();
+        assert_eq!(note.read(), None);
+        let first = Fault::MemoryLimit {
+            asked: Some(10),
+            allowed: 5,
+        };
+        note.write(first);
+        note.write(Fault::Panic);
+        assert_eq!(note.read(), Some(first));
+    }
+
+    #[test]
+    fn each_fault_is_read_as_it_was_written() {
+        let faults = [
+            Fault::Signal {
+                signal: 11,
+                code: -6,
+                address: u64::MAX,
+            },
+            Fault::StackOverflow { address: 4096 },
+            Fault::MemoryLimit {
+                asked: None,
+                allowed: 1,
+            },
+            Fault::Panic,
+        ];
+        for fault in faults {
+            let note = FaultNote::new();
+            note.write(fault);
+            assert_eq!(note.read(), Some(fault));
+        }
+    }
+
+    #[test]
+    fn overflow_is_told_by_its_address() {
+        let bounds = StackBounds {
+            mark: STACK_MARK,
+            low: 0x7000_0000,
+        };
+        assert!(bounds.is_overflow_at(0x7000_0000 - 8));
+        assert!(bounds.is_overflow_at(0x7000_0ff8));
+        assert!(!bounds.is_overflow_at(0));
+        assert!(!bounds.is_overflow_at(0x7100_0000));
+    }
+}
