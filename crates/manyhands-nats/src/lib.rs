@@ -1,1 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod lease;
+pub mod names;
