@@ -17,6 +17,7 @@ pub mod limits;
 pub mod memory;
 pub mod process;
 pub mod robust;
+pub mod signals;
 pub mod start;
 
 pub use clock::Deadline;

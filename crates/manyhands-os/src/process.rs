@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Once;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::{fmt, fs};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -212,6 +214,38 @@ impl AsFd for Pidfd {
     }
 }
 
+/// The packed identity of this process, zero before it was asked for.
+static IDENTITY: AtomicU64 = AtomicU64::new(0);
+
+/// How many forks and raw clones lie between this process and its exec.
+static INCARNATION: AtomicU32 = AtomicU32::new(0);
+
+/// The packed identity of the calling process; read once, and again in a forked child.
+#[inline]
+pub fn identity_word() -> u64 {
+    // Relaxed: the word stands for itself, and every thread would write the same.
+    match IDENTITY.load(Relaxed) {
+        0 => ask_identity(),
+        word => word,
+    }
+}
+
+#[cold]
+fn ask_identity() -> u64 {
+    // The fork handler that forgets the word is registered with the thread id.
+    thread_id();
+    let word = Identity::current().pack();
+    IDENTITY.store(word, Relaxed);
+    word
+}
+
+/// A number that differs between a process and the children it forks: what one of them started,
+/// a thread say, is not there in the other.
+pub fn incarnation() -> u32 {
+    thread_id();
+    INCARNATION.load(Relaxed)
+}
+
 thread_local! {
     /// The kernel's number of this thread, zero before it was asked for.
     static THREAD_ID: Cell<u32> = const { Cell::new(0) };
@@ -230,7 +264,7 @@ pub fn thread_id() -> u32 {
 fn ask_thread_id() -> u32 {
     static AT_FORK: Once = Once::new();
     extern "C" fn forget_in_child() {
-        forget_thread_id();
+        become_another();
     }
     // SAFETY: `pthread_atfork` takes functions that stay valid: this one is static, and it
     // only writes a thread-local without a destructor, which is allowed in a forked child.
@@ -242,9 +276,12 @@ fn ask_thread_id() -> u32 {
     id
 }
 
-/// Forgets the cached number: for the child of a raw clone, in which no fork handler runs.
-pub(crate) fn forget_thread_id() {
+/// Forgets what is cached of the parent: in a forked child, and in the child of a raw clone, in
+/// which no fork handler runs.
+pub(crate) fn become_another() {
     THREAD_ID.set(0);
+    IDENTITY.store(0, Relaxed);
+    INCARNATION.fetch_add(1, Relaxed);
 }
 
 #[cfg(test)]

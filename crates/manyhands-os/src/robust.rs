@@ -23,7 +23,7 @@ use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicPtr, compiler_fence};
 
-use crate::process::forget_thread_id;
+use crate::process::become_another;
 
 /// Somebody sleeps on the word: `FUTEX_WAITERS`.
 pub const WAITERS: u32 = 0x8000_0000;
@@ -153,7 +153,7 @@ fn empty_and_register(raw: &'static RawHead) {
 /// The thread that clones must have called [`head`] before: afterwards nobody can tell where the
 /// C library keeps the list.
 pub fn adopt_after_clone() {
-    forget_thread_id();
+    become_another();
     let raw = HEAD.get().unwrap_or_else(register_own_head);
     empty_and_register(raw);
     HEAD.set(Some(raw));

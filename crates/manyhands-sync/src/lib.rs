@@ -1,1 +1,25 @@
 #![doc = include_str!("../README.md")]
+#![allow(
+    unsafe_code,
+    reason = "locks hand out references to what they guard, and views words as the kernel sees them"
+)]
+
+#[cfg(not(loom))]
+mod event;
+#[cfg(not(loom))]
+pub mod keeper;
+#[cfg(not(loom))]
+pub mod life;
+#[cfg(not(loom))]
+mod lock;
+mod primitive;
+pub mod raw;
+#[cfg(not(loom))]
+mod shareable;
+
+#[cfg(not(loom))]
+pub use event::Event;
+#[cfg(not(loom))]
+pub use lock::{Lock, LockError, LockGuard, LockState, LockTimeoutError, TryLockError};
+#[cfg(not(loom))]
+pub use shareable::Shareable;
