@@ -14,10 +14,8 @@ pub(crate) fn table((families, unreadable): &(Vec<Family>, usize)) -> String {
         text.push_str("no family is running\n");
     }
     if *unreadable > 0 {
-        line(
-            &mut text,
-            format_args!("{unreadable} processes of other users could not be read"),
-        );
+        let note = format_args!("not readable, of other users: {unreadable}");
+        line(&mut text, note);
     }
     text
 }
