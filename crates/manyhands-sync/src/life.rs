@@ -1,0 +1,318 @@
+//! A word that says whether a process is alive, and that wakes who waits for its end.
+//!
+//! A life word is a robust word that one thread of the process, its [keeper](crate::keeper), takes
+//! once and holds for ever, with WAITERS set from the start. When the process dies, by any cause,
+//! the kernel marks the word and wakes one sleeper; who is woken wakes the rest. "Is it alive?"
+//! is one load. It knows of a death before process descriptors, sockets and file locks do: those
+//! wait until the memory of the dead is torn down.
+
+use std::fmt;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use manyhands_os::Deadline;
+use manyhands_os::futex::{self, MAX_WATCHES, Scope, Wake, WakeAny, Watch};
+use manyhands_os::process::thread_id;
+use manyhands_os::robust::{self, OWNER, OWNER_DIED, Place, WAITERS};
+
+use crate::primitive::{AtomicU64, low_half};
+use crate::raw::net;
+
+/// The life of one process; 40 bytes in shared memory, vacant when zeroed.
+///
+/// ```text
+/// vacant (0) --hold--> alive (thread | WAITERS) --death--> dead (OWNER_DIED | WAITERS) --clear--> vacant
+/// ```
+#[repr(C)]
+pub struct LifeWord {
+    word: AtomicU64,
+    _unused: [AtomicU64; 2],
+    previous: AtomicU64,
+    next: AtomicU64,
+}
+
+const _: () = assert!(size_of::<LifeWord>() == Place::SIZE);
+const _: () = assert!(std::mem::offset_of!(LifeWord, previous) == Place::PREVIOUS);
+const _: () = assert!(std::mem::offset_of!(LifeWord, next) == Place::NEXT);
+
+/// The most lives that one [`wait`] watches beside its word.
+pub const MAX_LIVES: usize = MAX_WATCHES - 1;
+
+/// How a [`wait`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitEnd {
+    /// The word was woken or did not hold the expected value; or there is no reason at all.
+    Woken,
+    /// The life of this index has ended, or is vacant.
+    Death(usize),
+    /// The deadline passed.
+    TimedOut,
+}
+
+impl LifeWord {
+    /// A vacant word.
+    pub const fn new() -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            _unused: [const { AtomicU64::new(0) }; 2],
+            previous: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a process holds the word now.
+    #[inline]
+    pub fn is_alive(&self) -> bool {
+        is_alive(self.bits())
+    }
+
+    /// Whether a process held the word and has died.
+    #[inline]
+    pub fn is_dead(&self) -> bool {
+        self.bits() & OWNER_DIED != 0
+    }
+
+    /// Whether nobody has held the word since it was cleared.
+    pub fn is_vacant(&self) -> bool {
+        self.bits() == 0
+    }
+
+    /// What to sleep on until the death; `None` when there is nothing to wait for any more.
+    ///
+    /// Whoever sleeps by hand must call [`pass_on`](Self::pass_on) when it wakes; [`wait`] does.
+    pub fn watch(&self) -> Option<Watch<'_>> {
+        let expected = self.bits();
+        is_alive(expected).then(|| Watch {
+            word: self.half(),
+            expected,
+            scope: Scope::Shared,
+        })
+    }
+
+    /// Wakes the other sleepers of a dead word: the kernel wakes one only.
+    pub fn pass_on(&self) {
+        if !self.is_alive() {
+            futex::wake_all(self.half(), Scope::Shared);
+        }
+    }
+
+    /// Waits for the death; `false` when the deadline passed first.
+    pub fn wait_death(&self, deadline: Deadline) -> bool {
+        static NOTHING: AtomicU32 = AtomicU32::new(0);
+        let nothing = Watch {
+            word: &NOTHING,
+            expected: 0,
+            scope: Scope::Private,
+        };
+        loop {
+            match wait(nothing, &[self], deadline) {
+                WaitEnd::Death(_) => return true,
+                WaitEnd::TimedOut => return false,
+                WaitEnd::Woken => {}
+            }
+        }
+    }
+
+    /// Makes a dead word vacant for the next process; by the reaper alone, under its lock.
+    pub fn clear(&self) {
+        // Relaxed: the reaper's lock publishes it; a sleeper of the dead is woken, not matched.
+        let bits = self.word.load(Relaxed);
+        if bits as u32 & OWNER_DIED != 0 {
+            let _ = self.word.compare_exchange(bits, 0, Relaxed, Relaxed);
+            futex::wake_all(self.half(), Scope::Shared);
+        }
+    }
+
+    /// Takes the word for the calling thread, which must never end before the process does.
+    ///
+    /// Returns whether it was vacant.
+    pub(crate) fn hold(&'static self) -> bool {
+        let head = robust::head();
+        let at = (&raw const *self).cast::<u8>();
+        let former = head.announce(head.entry_of(at));
+        let alive = u64::from(thread_id() | WAITERS);
+        // Relaxed: the word stands for itself.
+        let taken = self
+            .word
+            .compare_exchange(0, alive, Relaxed, Relaxed)
+            .is_ok();
+        if taken {
+            // SAFETY: `link` needs `Place::SIZE` bytes that this thread owns.
+            // - where: they are this word, whose layout is asserted above, borrowed for ever.
+            // - who: it was taken just now; nobody else touches the node of a taken word.
+            // - what: the two pointers of the node are written before they are read.
+            unsafe { head.link(at) };
+        }
+        head.retract(former);
+        taken
+    }
+
+    fn bits(&self) -> u32 {
+        // Acquire: whoever sees the death sees all that the dead wrote; the kernel's barrier at
+        // the death is the partner.
+        self.word.load(Acquire) as u32
+    }
+
+    fn half(&self) -> &AtomicU32 {
+        low_half(&self.word)
+    }
+}
+
+impl Default for LifeWord {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for LifeWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.bits();
+        let state = match bits {
+            0 => "vacant",
+            _ if is_alive(bits) => "alive",
+            _ => "dead",
+        };
+        f.debug_struct("LifeWord")
+            .field("state", &state)
+            .field("keeper", &(bits & OWNER))
+            .finish()
+    }
+}
+
+fn is_alive(bits: u32) -> bool {
+    bits & OWNER != 0
+}
+
+/// Sleeps while the word of `object` holds its value and all `lives` last, until the deadline.
+///
+/// This is *the* wait for something that another process will do: if that process dies first,
+/// the wait ends with its [`WaitEnd::Death`]. It may also end `Woken` for no reason.
+///
+/// # Panics
+///
+/// With more than [`MAX_LIVES`] lives.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_os::Deadline;
+/// use manyhands_os::futex::{Scope, Watch};
+/// use manyhands_sync::life::{LifeWord, WaitEnd, wait};
+/// use std::sync::atomic::AtomicU32;
+///
+/// let answer = AtomicU32::new(0);
+/// let object = Watch { word: &answer, expected: 0, scope: Scope::Private };
+/// assert_eq!(wait(object, &[], Deadline::now()), WaitEnd::TimedOut);
+/// let nobody = LifeWord::new();
+/// assert_eq!(wait(object, &[&nobody], Deadline::NEVER), WaitEnd::Death(0));
+/// ```
+pub fn wait(object: Watch<'_>, lives: &[&LifeWord], deadline: Deadline) -> WaitEnd {
+    assert!(
+        lives.len() <= MAX_LIVES,
+        "one wait watches at most {MAX_LIVES} lives"
+    );
+    if lives.is_empty() {
+        return match futex::wait(object.word, object.expected, object.scope, deadline) {
+            Wake::TimedOut => WaitEnd::TimedOut,
+            Wake::Woken | Wake::Changed => WaitEnd::Woken,
+        };
+    }
+    let mut watches = [object; MAX_WATCHES];
+    for (index, life) in lives.iter().enumerate() {
+        match life.watch() {
+            Some(watch) => watches[1 + index] = watch,
+            None => return ended(lives, index),
+        }
+    }
+    // If this thread is killed after the kernel has woken it, and it alone, for a death, then the
+    // kernel wakes the next sleeper: the life is announced. One can be, so it is the first; the
+    // net of `slice` is under the others.
+    let head = robust::head();
+    let former = head.announce(head.entry_of((&raw const *lives[0]).cast()));
+    let slice = deadline.earlier(net::slice());
+    let end = futex::wait_any(&watches[..=lives.len()], slice);
+    let end = match lives.iter().position(|life| !life.is_alive()) {
+        Some(index) => ended(lives, index),
+        None if end == WakeAny::TimedOut && deadline.has_passed() => WaitEnd::TimedOut,
+        None => WaitEnd::Woken,
+    };
+    head.retract(former);
+    end
+}
+
+fn ended(lives: &[&LifeWord], index: usize) -> WaitEnd {
+    lives[index].pass_on();
+    WaitEnd::Death(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn leak() -> &'static LifeWord {
+        Box::leak(Box::new(LifeWord::new()))
+    }
+
+    #[test]
+    fn life_of_a_thread_ends_with_it_and_wakes_everybody() {
+        let life = leak();
+        assert!(life.is_vacant());
+        let go = &AtomicU32::new(0);
+        let held = &std::sync::Barrier::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(move || {
+                assert!(life.hold());
+                held.wait();
+                while go.load(Acquire) == 0 {
+                    let _ = futex::wait(go, 0, Scope::Private, Deadline::NEVER);
+                }
+            });
+            held.wait();
+            assert!(life.is_alive() && !life.wait_death(Deadline::now()));
+            for _ in 0..5 {
+                threads.spawn(|| assert!(life.wait_death(Deadline::NEVER)));
+            }
+            go.store(1, Relaxed);
+            futex::wake_all(go, Scope::Private);
+        });
+        assert!(life.is_dead());
+        assert_eq!(life.watch().map(|watch| watch.expected), None);
+        life.clear();
+        assert!(life.is_vacant());
+    }
+
+    #[test]
+    fn held_word_cannot_be_held_again() {
+        let life = leak();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                assert!(life.hold());
+                assert!(!life.hold());
+            });
+        });
+        assert!(!life.hold());
+    }
+
+    #[test]
+    fn waiter_wakes_by_the_object_as_well_as_by_time() {
+        let word = AtomicU32::new(0);
+        let object = Watch {
+            word: &word,
+            expected: 1,
+            scope: Scope::Private,
+        };
+        let life = leak();
+        crate::keeper::hold(life).expect("it was vacant");
+        let lives = [life];
+        assert_eq!(wait(object, &lives, Deadline::NEVER), WaitEnd::Woken);
+        let object = Watch {
+            expected: 0,
+            ..object
+        };
+        let soon = Deadline::after(Duration::from_millis(3));
+        while wait(object, &lives, soon) != WaitEnd::TimedOut {}
+        assert!(soon.has_passed());
+    }
+}

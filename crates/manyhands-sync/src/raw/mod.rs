@@ -1,0 +1,16 @@
+//! Locks without data: the words, and what is built directly on them.
+
+#[cfg(not(loom))]
+mod mutex;
+#[cfg(not(loom))]
+mod short;
+mod word;
+
+#[cfg(not(loom))]
+pub use mutex::{Acquired, RawLock, RefusedLock};
+#[cfg(not(loom))]
+pub use short::{ShortGuard, ShortLock};
+pub use word::{Taken, Word, net};
+
+#[cfg(all(test, loom))]
+mod loom_tests;

@@ -1,0 +1,113 @@
+//! What may lie in memory that several processes map.
+
+use std::sync::atomic;
+
+/// A type whose values mean the same to every process that maps them, at any address.
+///
+/// Derive it (`#[derive(Shareable)]` of `manyhands-shm`, which also explains what is refused)
+/// rather than implementing it by hand.
+///
+/// # Safety
+///
+/// The implementer vouches that
+///
+/// * the value holds no pointer, reference, function pointer, descriptor or thread-local thing,
+///   directly or inside;
+/// * another process may be killed while it changes the value, and whatever bytes it leaves are
+///   still a valid value (plain data that is changed only inside a [`Lock`](crate::Lock), which
+///   reports the death, or atomics);
+/// * `placed` of every part that has one is called by `placed` of the whole.
+pub unsafe trait Shareable: Send + Sync + 'static {
+    /// Runs once, when the value has reached its last, never-moving place in shared memory and
+    /// before anybody else can see it. Locks turn process-shared here.
+    fn placed(&self) {}
+}
+
+macro_rules! plain {
+    ($($type:ty),*) => {$(
+        // SAFETY: plain data or atomics without pointers; every process of a family runs the
+        // same build, and writes in place go through atomics or locks.
+        unsafe impl Shareable for $type {}
+    )*};
+}
+
+plain!(
+    (),
+    bool,
+    char,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    f32,
+    f64,
+    usize,
+    isize
+);
+plain!(
+    atomic::AtomicBool,
+    atomic::AtomicU8,
+    atomic::AtomicU16,
+    atomic::AtomicU32
+);
+plain!(
+    atomic::AtomicU64,
+    atomic::AtomicI8,
+    atomic::AtomicI16,
+    atomic::AtomicI32
+);
+plain!(atomic::AtomicI64, std::time::Duration);
+
+// SAFETY: as for the parts.
+unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
+    fn placed(&self) {
+        self.iter().for_each(T::placed);
+    }
+}
+
+// SAFETY: as for the parts; the niche of an `Option` is a value like others.
+unsafe impl<T: Shareable> Shareable for Option<T> {
+    fn placed(&self) {
+        self.iter().for_each(T::placed);
+    }
+}
+
+macro_rules! tuple {
+    ($($name:ident . $index:tt),*) => {
+        // SAFETY: as for the parts.
+        unsafe impl<$($name: Shareable),*> Shareable for ($($name,)*) {
+            fn placed(&self) {
+                $(self.$index.placed();)*
+            }
+        }
+    };
+}
+
+tuple!(A.0);
+tuple!(A.0, B.1);
+tuple!(A.0, B.1, C.2);
+tuple!(A.0, B.1, C.2, D.3);
+tuple!(A.0, B.1, C.2, D.3, E.4);
+tuple!(A.0, B.1, C.2, D.3, E.4, F.5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placing_a_composite_places_each_part() {
+        let value = (
+            [crate::Lock::new(0_u8), crate::Lock::new(1)],
+            Some(crate::Lock::new(2_u64)),
+        );
+        value.placed();
+        assert!(value.0.iter().all(|lock| lock.inspect().shared));
+        assert!(value.1.expect("some").inspect().shared);
+    }
+}
