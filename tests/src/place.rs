@@ -1,0 +1,78 @@
+//! Memory in which an object under test lies, shared by tracer, victim and survivors.
+
+use std::ptr;
+
+use crate::system;
+
+/// A type that may be used in a [`Place`].
+///
+/// # Safety
+///
+/// All-zero bytes are a valid value, shared references may be used by several processes at once
+/// (atomics or a lock inside), and the type has no destructor that must run.
+pub unsafe trait Placed: Sync + 'static {}
+
+// SAFETY: an atomic integer: zero is valid, shared use is its purpose, nothing to drop.
+unsafe impl Placed for std::sync::atomic::AtomicU32 {}
+// SAFETY: as above.
+unsafe impl Placed for std::sync::atomic::AtomicU64 {}
+
+/// The bytes of one object, mapped at the same address in every actor.
+#[derive(Copy, Clone, Debug)]
+pub struct Place {
+    base: *mut u8,
+    len: usize,
+}
+
+impl Place {
+    /// Maps a new place; it stays for the life of the process.
+    pub fn map(len: usize) -> Place {
+        Place {
+            base: system::map_shared(len),
+            len,
+        }
+    }
+
+    /// The object at the start of the place.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the object is larger than the place.
+    pub fn at<T: Placed>(self) -> &'static T {
+        assert!(size_of::<T>() <= self.len, "the object fits into its place");
+        // SAFETY: a shared reference to the start of the mapping.
+        // - where: mapped for ever, page aligned, size checked above.
+        // - who: `Placed` promises that shared use by several processes is sound.
+        // - what: `Placed` promises that zero is valid; later bytes are the type's own.
+        unsafe { &*self.base.cast::<T>() }
+    }
+
+    /// Makes every byte zero. Only the tracer does so, between two boundaries.
+    pub fn clear(self) {
+        // SAFETY: `write_bytes` over the mapping.
+        // - where: `base` and `len` are those of the mapping.
+        // - who: called between boundaries, when the victim is dead and the survivors are idle.
+        // - what: nothing is read; `Placed` types need no destructor.
+        unsafe { ptr::write_bytes(self.base, 0, self.len) };
+    }
+
+    /// Writes a value over the start of the place. Only the tracer does so, between boundaries.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the object is larger than the place.
+    pub fn write<T: Placed>(self, value: T) -> &'static T {
+        assert!(size_of::<T>() <= self.len, "the object fits into its place");
+        // SAFETY: `ptr::write` to the start of the mapping.
+        // - where: mapped for ever, page aligned, size checked above.
+        // - who: called between boundaries, when the victim is dead and the survivors are idle.
+        // - what: nothing is read; `Placed` types need no destructor.
+        unsafe { self.base.cast::<T>().write(value) };
+        self.at()
+    }
+
+    /// Whether `address` lies inside the place.
+    pub fn contains(self, address: usize) -> bool {
+        (self.base.addr()..self.base.addr() + self.len).contains(&address)
+    }
+}

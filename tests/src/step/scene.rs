@@ -1,0 +1,325 @@
+//! One boundary: everybody takes his place, the victim dies, the survivors act.
+
+use std::time::{Duration, Instant};
+
+use super::actor::{Actor, Role};
+use super::victim::{Part, Reached, Victim};
+use super::{Outcome, Scene, Subject};
+use crate::place::Place;
+use crate::system;
+
+/// The largest [`Subject::peers`].
+pub const MOST_PEERS: usize = 2;
+
+/// How long actors get for what should take microseconds, when nothing is being measured.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// For how long a process must not run to count as asleep for good.
+const STILLNESS: Duration = Duration::from_millis(60);
+
+/// Bytes of the place of an object.
+const PLACE_LEN: usize = 64 << 10;
+
+/// Why a boundary is not in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Every survivor that has not finished sleeps, and nobody is left to wake it.
+    Hang(String),
+    /// A survivor runs, but was not finished in time; the machine may be busy.
+    Late(String),
+    /// A promise of the object is broken.
+    Damage(String),
+    /// The actors did not get into their places.
+    Setup(String),
+}
+
+/// One boundary, as it went.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Where the victim was when it died.
+    pub reached: Reached,
+    /// Its next instruction.
+    pub position: String,
+    /// How many survivors were told of a death, or what went wrong.
+    pub result: Result<u32, Trouble>,
+}
+
+/// The place, and the survivors around it.
+pub struct Stage<'a> {
+    pub(super) subject: &'a dyn Subject,
+    place: Place,
+    spare: Place,
+    mark: Place,
+    peers: Vec<Actor>,
+    newcomer: Actor,
+    holder: Actor,
+}
+
+impl std::fmt::Debug for Stage<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Stage")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// Maps the place and forks the survivors.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the kernel refuses memory or processes, or the subject wants too many peers.
+    pub fn new(subject: &'a dyn Subject) -> Stage<'a> {
+        assert!(subject.peers() <= MOST_PEERS, "peers are few");
+        let [place, spare, mark] = [PLACE_LEN, PLACE_LEN, 64].map(Place::map);
+        subject.reset(spare);
+        let fork = || Actor::fork(subject, place, spare);
+        let peers = (0..subject.peers()).map(|_| fork()).collect();
+        Stage {
+            subject,
+            place,
+            spare,
+            mark,
+            peers,
+            newcomer: fork(),
+            holder: fork(),
+        }
+    }
+
+    /// Replaces all survivors; one of them may be stuck.
+    pub fn replace_survivors(&mut self) {
+        let fork = || Actor::fork(self.subject, self.place, self.spare);
+        self.peers = (0..self.subject.peers()).map(|_| fork()).collect();
+        self.newcomer = fork();
+        self.holder = fork();
+    }
+
+    /// Kills the victim after `count` instructions of its operation.
+    pub fn trial(&mut self, scene: Scene, count: u32, patience: Duration) -> Trial {
+        self.clear();
+        let mut victim = match self.take_places(scene) {
+            Ok(victim) => victim,
+            Err(trouble) => return Trial::failed(trouble),
+        };
+        let reached = victim.step(count);
+        let position = victim.position();
+        self.kill(victim, scene, count);
+        Trial {
+            reached,
+            position,
+            result: self.survive(scene, patience),
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        self.place.clear();
+        self.subject.reset(self.place);
+        // What the survivors of the boundary before left on the spare object.
+        self.spare.clear();
+        self.subject.reset(self.spare);
+    }
+
+    pub(super) fn fork_victim(&self, part: Part) -> Victim {
+        Victim::fork(self.subject, part, [self.place, self.spare, self.mark])
+    }
+
+    /// A second victim, while the first one lives, needs a mark of its own.
+    pub(super) fn fork_second_victim(&self, part: Part, mark: Place) -> Victim {
+        Victim::fork(self.subject, part, [self.place, self.spare, mark])
+    }
+
+    fn take_places(&mut self, scene: Scene) -> Result<Victim, Trouble> {
+        match scene {
+            Scene::Alone => Ok(self.fork_victim(Part::Act)),
+            Scene::Watched => {
+                let victim = self.fork_victim(Part::Act);
+                self.put_peers_to_sleep()?;
+                Ok(victim)
+            }
+            Scene::Racing => {
+                let victim = self.fork_victim(Part::Act);
+                for peer in &mut self.peers {
+                    peer.order(Role::GatedPeer);
+                    wait_until("a peer reaches its gate", || peer.is_at_gate())?;
+                }
+                Ok(victim)
+            }
+            Scene::Woken | Scene::WokenByDeath | Scene::Robbed => self.wake_victim(scene),
+        }
+    }
+
+    fn wake_victim(&mut self, scene: Scene) -> Result<Victim, Trouble> {
+        play(&mut self.holder, Role::Hold)?;
+        let mut victim = self.fork_victim(Part::Act);
+        victim.run_until_asleep(GRACE).map_err(Trouble::Setup)?;
+        self.put_peers_to_sleep()?;
+        if scene == Scene::WokenByDeath {
+            let heir = Actor::fork(self.subject, self.place, self.spare);
+            std::mem::replace(&mut self.holder, heir).kill();
+        } else {
+            play(&mut self.holder, Role::Release)?;
+        }
+        victim.wait_woken(GRACE).map_err(Trouble::Setup)?;
+        if scene == Scene::Robbed {
+            play(&mut self.newcomer, Role::Rob)?;
+        }
+        Ok(victim)
+    }
+
+    pub(super) fn put_peers_to_sleep(&mut self) -> Result<(), Trouble> {
+        for peer in &mut self.peers {
+            peer.order(Role::Peer);
+            wait_until("a peer falls asleep", || {
+                peer.is_asleep() || peer.is_finished()
+            })?;
+            if peer.is_finished() {
+                return Err(Trouble::Setup(
+                    "a peer finished instead of sleeping".to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, victim: Victim, scene: Scene, count: u32) {
+        // In a race, now the one is first and now the other.
+        let strike_first = scene != Scene::Racing || count.is_multiple_of(2);
+        if strike_first {
+            victim.strike();
+        }
+        if scene == Scene::Racing {
+            self.peers.iter().for_each(Actor::open_gate);
+        }
+        victim.strike();
+        victim.reap();
+    }
+
+    fn survive(&mut self, scene: Scene, patience: Duration) -> Result<u32, Trouble> {
+        if scene == Scene::Robbed {
+            play(&mut self.newcomer, Role::EndRobbery)?;
+        }
+        if scene == Scene::Alone {
+            self.order_peers();
+        }
+        self.finish(patience)
+    }
+
+    /// Lets the peers come after the death.
+    pub(super) fn order_peers(&mut self) {
+        self.peers
+            .iter_mut()
+            .for_each(|peer| peer.order(Role::Peer));
+    }
+
+    /// Waits for the peers, then lets the newcomer prove that the object can be used.
+    pub(super) fn finish(&mut self, patience: Duration) -> Result<u32, Trouble> {
+        let is_waiting_right = self.wait_for_peers(patience)?;
+        self.newcomer.order(Role::Settle);
+        self.wait_for_all(patience)?;
+        let mut told = 0;
+        for actor in self.peers.iter().chain([&self.newcomer]) {
+            match actor.wait_finished(Duration::ZERO) {
+                Some(Outcome::OwnerDied) => told += 1,
+                Some(outcome) if outcome.is_damage() => {
+                    return Err(Trouble::Damage(format!("{outcome:?}")));
+                }
+                _ => {}
+            }
+        }
+        self.subject.check(self.place).map_err(|what| {
+            Trouble::Damage(format!(
+                "{what} (peers waited for the newcomer: {is_waiting_right})"
+            ))
+        })?;
+        Ok(told)
+    }
+
+    /// True: some peer sleeps, and is right to.
+    fn wait_for_peers(&mut self, patience: Duration) -> Result<bool, Trouble> {
+        let deadline = Instant::now() + patience;
+        while let Some(peer) = self.peers.iter().find(|peer| !peer.is_finished()) {
+            if self.subject.is_waiting_right(self.place) {
+                return Ok(true);
+            }
+            if Instant::now() > deadline {
+                return Err(self.diagnose("a peer"));
+            }
+            peer.wait_finished(Duration::from_micros(500));
+        }
+        Ok(false)
+    }
+
+    fn wait_for_all(&mut self, patience: Duration) -> Result<(), Trouble> {
+        let deadline = Instant::now() + patience;
+        for actor in self.peers.iter().chain([&self.newcomer]) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if actor.wait_finished(left).is_none() {
+                return Err(self.diagnose("the newcomer or a peer"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a hang from a busy machine.
+    ///
+    /// When all who have not finished sleep in a futex and did not run for a while, nobody is left
+    /// to wake them (but a time slice of their own, which is a net and not a promise).
+    fn diagnose(&self, who: &str) -> Trouble {
+        let waiting = || {
+            self.peers
+                .iter()
+                .chain([&self.newcomer])
+                .filter(|actor| !actor.is_finished())
+        };
+        let look = || -> Option<Vec<u64>> {
+            waiting()
+                .map(|actor| match actor.is_asleep() {
+                    true => system::switches(actor.process()),
+                    false => None,
+                })
+                .collect()
+        };
+        let before = look();
+        if let Some(actor) = waiting().next() {
+            actor.wait_finished(STILLNESS);
+        }
+        match (before, look()) {
+            (Some(before), Some(after)) if before == after && !after.is_empty() => {
+                Trouble::Hang(format!("{who} sleeps for ever"))
+            }
+            _ => Trouble::Late(format!("{who} is late")),
+        }
+    }
+}
+
+impl Trial {
+    pub(super) fn failed(trouble: Trouble) -> Trial {
+        Trial {
+            reached: Reached::Boundary,
+            position: String::new(),
+            result: Err(trouble),
+        }
+    }
+}
+
+fn play(actor: &mut Actor, role: Role) -> Result<(), Trouble> {
+    actor.order(role);
+    match actor.wait_finished(GRACE) {
+        Some(Outcome::Fine) => Ok(()),
+        Some(outcome) => Err(Trouble::Setup(format!("{role:?}: {outcome:?}"))),
+        None => Err(Trouble::Setup(format!("{role:?} did not finish"))),
+    }
+}
+
+/// Looks again and again; what is waited for takes microseconds.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Result<(), Trouble> {
+    let deadline = Instant::now() + GRACE;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return Err(Trouble::Setup(format!("not in time: {what}")));
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! The objects under test, and the controls that must fail.
+
+pub mod condition_control;
+pub mod data;
+pub mod event;
+pub mod flag_queue;
+pub mod life;
+pub mod lock;
+pub mod mutual;
+pub mod plain_futex;
+pub mod plain_robust;
+pub mod pthread_mutex;
+pub mod slot_ring;
+
+use crate::step::Subject;
+
+/// Every subject, controls first.
+pub fn all() -> Vec<&'static dyn Subject> {
+    [
+        plain_futex::subjects(),
+        flag_queue::subjects(),
+        plain_robust::subjects(),
+        pthread_mutex::subjects(),
+        slot_ring::subjects(),
+        condition_control::subjects(),
+        lock::subjects(),
+        event::subjects(),
+        life::subjects(),
+    ]
+    .concat()
+}
