@@ -1,1 +1,21 @@
 #![doc = include_str!("../README.md")]
+#![allow(
+    unsafe_code,
+    reason = "memory that other processes write is reached through raw pointers, and Shared gives out references into it"
+)]
+
+pub mod arena;
+mod error;
+pub mod handoff;
+mod region;
+mod shared;
+
+pub use arena::{Arena, Block, Handle, Participant, Seat};
+pub use error::{
+    ArenaError, NoSpace, OutsideParcel, PackError, ParticipantGone, ShortOf, UnpackError,
+};
+pub use handoff::Handoff;
+pub use manyhands_derive::Shareable;
+pub use manyhands_sync::Shareable;
+pub use region::Region;
+pub use shared::Shared;

@@ -1,0 +1,116 @@
+//! From a struct to its `Shareable` implementation.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Index, Path, Result};
+
+use crate::refuse;
+
+/// The implementation, or the errors that say why there is none.
+pub(crate) fn shareable(input: &DeriveInput, room: Path) -> TokenStream {
+    try_shareable(input, room).unwrap_or_else(|error| error.into_compile_error())
+}
+
+fn try_shareable(input: &DeriveInput, room: Path) -> Result<TokenStream> {
+    let room = named_room(&input.attrs)?.unwrap_or(room);
+    let fields = fields(input)?;
+    refuse_packed(&input.attrs)?;
+    refuse::lifetimes(&input.generics)?;
+    refuse::fields(fields)?;
+
+    let name = &input.ident;
+    let mut generics = input.generics.clone();
+    let bounds = &mut generics.make_where_clause().predicates;
+    for field in fields {
+        let held = &field.ty;
+        // With the field's span, so that the compiler's error points at the field.
+        let bound = quote_spanned!(held.span()=> #held: #room::Shareable);
+        bounds.push(syn::parse2(bound)?);
+    }
+    if !input.generics.params.is_empty() {
+        bounds.push(syn::parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static));
+    }
+    let (before, after, bounds) = generics.split_for_impl();
+    let places = fields
+        .iter()
+        .enumerate()
+        .map(|(index, field)| place(index, field, &room));
+    // No lint attribute here: a crate that forbids unsafe code may derive, because the compiler
+    // does not look into the macros of other crates for that lint, but it would not let us allow it.
+    Ok(quote! {
+        // SAFETY: every field is `Shareable`, which the bounds demand, and `placed` calls `placed`
+        // of every field.
+        #[automatically_derived]
+        unsafe impl #before #room::Shareable for #name #after #bounds {
+            fn placed(&self) {
+                #(#places)*
+            }
+        }
+    })
+}
+
+fn place(index: usize, field: &Field, room: &Path) -> TokenStream {
+    let held = &field.ty;
+    let index = Index {
+        index: index as u32,
+        span: Span::call_site(),
+    };
+    match &field.ident {
+        Some(name) => quote!(<#held as #room::Shareable>::placed(&self.#name);),
+        None => quote!(<#held as #room::Shareable>::placed(&self.#index);),
+    }
+}
+
+fn fields(input: &DeriveInput) -> Result<&Fields> {
+    match &input.data {
+        Data::Struct(data) => Ok(&data.fields),
+        Data::Enum(data) => Err(Error::new(
+            data.enum_token.span,
+            "an enum cannot derive Shareable: a process that is killed while it writes a variant \
+             may leave a value that is no variant; use an `AtomicU32` with named constants, or a \
+             struct with a field for each case",
+        )),
+        Data::Union(data) => Err(Error::new(
+            data.union_token.span,
+            "a union cannot derive Shareable: nobody can tell which of its fields another process \
+             wrote; use a struct with a field for each case",
+        )),
+    }
+}
+
+/// The path in `#[shareable(crate = path)]`.
+fn named_room(attributes: &[Attribute]) -> Result<Option<Path>> {
+    let mut room = None;
+    for attribute in attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("shareable"))
+    {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                return Err(meta.error("`shareable` knows only `crate = path`"));
+            }
+            room = Some(meta.value()?.parse()?);
+            Ok(())
+        })?;
+    }
+    Ok(room)
+}
+
+/// A field of a packed struct cannot be borrowed, so it cannot be placed.
+fn refuse_packed(attributes: &[Attribute]) -> Result<()> {
+    for attribute in attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("repr"))
+    {
+        let repr = attribute.meta.require_list()?.tokens.to_string();
+        if repr.contains("packed") {
+            return Err(Error::new(
+                attribute.span(),
+                "a packed struct cannot derive Shareable: its fields are not aligned, so locks and \
+                 atomics in it would not work; leave `packed` out",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! Finding and freeing blocks, class by class.
+//!
+//! The shared words are the only truth; what a process remembers of free blocks ([`Hints`]) only
+//! saves it from looking. A block is claimed by one CAS and freed by one store.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use manyhands_os::memory::ReserveError;
+
+use super::block::{Block, Handle};
+use super::layout::{CLASSES, LAST_SMALL_CLASS, PAGE, READY_STEP, class_of, class_size};
+use super::word::{BlockState, BlockWord};
+use super::{Arena, lock};
+use crate::error::{NoSpace, ShortOf};
+
+/// Free blocks of one class that this process has seen; the last seen is the warmest.
+#[derive(Debug)]
+pub(super) struct Hints {
+    free: Vec<u32>,
+    /// Where the next look through the entries begins.
+    cursor: u32,
+}
+
+impl Hints {
+    pub(super) const fn new() -> Hints {
+        Hints {
+            free: Vec::new(),
+            cursor: 0,
+        }
+    }
+}
+
+/// More hints than this are not kept; looking finds the blocks again.
+const MOST_HINTS: usize = 1024;
+/// How many entries are looked at before new ones are made ready.
+const WINDOW: u32 = 256;
+/// Bytes of one class that are made ready at once, at most.
+const MOST_READY_BYTES: u64 = 1 << 20;
+/// Blocks of this size and above give their pages back when enough of them are free.
+const PUNCHED_SIZE: u64 = 2 << 20;
+/// The bytes of free blocks that a process keeps warm in each class of large blocks.
+const KEPT_WARM: u64 = 64 << 20;
+/// In `Entry::warm`: the pages are being given back, or somebody died while doing it.
+const PUNCHING: u32 = 1 << 31;
+
+/// What a claim found.
+struct Claim {
+    index: u32,
+    word: BlockWord,
+}
+
+impl Arena {
+    /// Finds a block of at least `len` bytes that belongs to nobody and makes it this process's.
+    ///
+    /// Its pages are backed by memory before it is handed out, so that touching it cannot fail.
+    /// Its bytes are whatever the last user left.
+    ///
+    /// # Errors
+    ///
+    /// [`NoSpace`] when all blocks that are large enough are in use, also after what the dead have
+    /// left was taken back, or when the system has no memory to back one.
+    pub fn allocate(&'static self, len: usize) -> Result<Block, NoSpace> {
+        match self.try_allocate(len) {
+            // What the dead hold is free too, once somebody looks.
+            Err(error) if self.reap_dead() > 0 => self.try_allocate(len).map_err(|_| error),
+            outcome => outcome,
+        }
+    }
+
+    /// Gives the pages behind all free blocks of more than a page back to the system.
+    ///
+    /// The arena keeps some of what was freed warm, because fresh pages are slow; a program that
+    /// had a large peak and goes on for long may call this. Blocks in use are not touched.
+    pub fn trim(&self) {
+        for class in LAST_SMALL_CLASS + 1..CLASSES {
+            for index in 0..self.memory.ready(class) {
+                let entry = self.memory.entry(class, index);
+                // Relaxed: a hint; the claim decides.
+                if entry.warm.load(Relaxed) != 0 && self.claim(class, index).is_some() {
+                    self.punch(class, index);
+                    self.set_free(class, index);
+                }
+            }
+        }
+    }
+
+    fn try_allocate(&'static self, len: usize) -> Result<Block, NoSpace> {
+        let mut short_of = ShortOf::Blocks;
+        for class in class_of(len).unwrap_or(CLASSES)..CLASSES {
+            match self.allocate_in(class, len) {
+                Ok(Some(block)) => return Ok(block),
+                Ok(None) => {}
+                Err(refused) => {
+                    // A larger class needs as many pages for it.
+                    short_of = ShortOf::Memory(refused.source);
+                    break;
+                }
+            }
+        }
+        let free = self.free_bytes(len);
+        Err(NoSpace {
+            asked: len,
+            free,
+            short_of,
+        })
+    }
+
+    fn allocate_in(&'static self, class: usize, len: usize) -> Result<Option<Block>, ReserveError> {
+        let Some(claim) = self.find(class)? else {
+            return Ok(None);
+        };
+        let entry = self.memory.entry(class, claim.index);
+        let pages = (len as u64).div_ceil(PAGE) as u32;
+        let dirty = if class <= LAST_SMALL_CLASS {
+            // Small blocks got their pages when their entries were made ready; nobody wrote into
+            // one of generation 0.
+            if claim.word.generation() == 0 { 0 } else { len }
+        } else {
+            match self.warm_up(class, claim.index, pages) {
+                Ok(warm) => len.min(warm as usize * PAGE as usize),
+                Err(refused) => {
+                    self.set_free(class, claim.index);
+                    return Err(refused);
+                }
+            }
+        };
+        // Relaxed: published together with the block, if ever. `len` is at most 1 GiB.
+        entry.length.store(len as u32, Relaxed);
+        let handle = Handle::new(class, claim.index, claim.word.generation());
+        Ok(Some(Block::new(self, handle, len, dirty)))
+    }
+
+    /// Backs the first `pages` of an owned block with memory; tells how many were backed before.
+    fn warm_up(&self, class: usize, index: u32, pages: u32) -> Result<u32, ReserveError> {
+        let entry = self.memory.entry(class, index);
+        // Relaxed, here and below: only the owner of a block uses the number, and ownership passes
+        // with Release and Acquire.
+        let mut warm = entry.warm.load(Relaxed);
+        if warm & PUNCHING != 0 {
+            self.punch(class, index);
+            warm = entry.warm.load(Relaxed) & !PUNCHING;
+        }
+        if warm < pages {
+            let start = self.memory.layout.data_offset(class, index) + u64::from(warm) * PAGE;
+            self.memory
+                .file
+                .reserve(start, u64::from(pages - warm) * PAGE)?;
+            entry.warm.store(pages, Relaxed);
+        }
+        Ok(warm)
+    }
+
+    /// Gives the pages of an owned block back. Whoever dies in between leaves the mark, and the
+    /// block's next owner begins anew.
+    fn punch(&self, class: usize, index: u32) {
+        let warm = &self.memory.entry(class, index).warm;
+        warm.store(warm.load(Relaxed) | PUNCHING, Relaxed);
+        // On refusal the mark goes, and the pages stay with what is in them.
+        let left = match self.memory.punch(class, index) {
+            Ok(()) => 0,
+            Err(_) => warm.load(Relaxed) & !PUNCHING,
+        };
+        warm.store(left, Relaxed);
+    }
+
+    /// Claims some free block of a class, making new entries ready when needed.
+    fn find(&self, class: usize) -> Result<Option<Claim>, ReserveError> {
+        let capacity = self.memory.layout.classes[class].capacity;
+        let mut hints = lock(&self.hints[class]);
+        while let Some(index) = hints.free.pop() {
+            if let Some(claim) = self.claim(class, index) {
+                return Ok(Some(claim));
+            }
+        }
+        let ready = self.memory.ready(class);
+        if let Some(claim) = self.look(class, &mut hints, WINDOW.min(ready)) {
+            return Ok(Some(claim));
+        }
+        let extended = if ready < capacity {
+            self.extend(class, ready, &mut hints)
+        } else {
+            Ok(())
+        };
+        if extended.is_ok()
+            && let Some(claim) = hints.free.pop().and_then(|index| self.claim(class, index))
+        {
+            return Ok(Some(claim));
+        }
+        // Nearly full: look everywhere before giving up.
+        match self.look(class, &mut hints, self.memory.ready(class)) {
+            Some(claim) => Ok(Some(claim)),
+            None => extended.map(|()| None),
+        }
+    }
+
+    /// Looks through `count` entries from the cursor on, and claims the first free one.
+    fn look(&self, class: usize, hints: &mut Hints, count: u32) -> Option<Claim> {
+        let ready = self.memory.ready(class);
+        for _ in 0..count {
+            let index = if hints.cursor < ready {
+                hints.cursor
+            } else {
+                0
+            };
+            hints.cursor = index + 1;
+            if let Some(claim) = self.claim(class, index) {
+                return Some(claim);
+            }
+        }
+        None
+    }
+
+    /// Makes the entries above `ready` usable: first their pages, then the number that shows them.
+    fn extend(&self, class: usize, ready: u32, hints: &mut Hints) -> Result<(), ReserveError> {
+        let layout = &self.memory.layout;
+        let most = u32::try_from(MOST_READY_BYTES / class_size(class)).unwrap_or(u32::MAX);
+        let more = READY_STEP.max((ready / 2).min(most).next_multiple_of(READY_STEP));
+        let end = ready
+            .saturating_add(more)
+            .min(layout.classes[class].capacity);
+        let blocks = ready..end;
+        let mut ranges = vec![
+            layout.entry_pages(class, blocks.clone()),
+            layout.holder_pages(class, blocks.clone()),
+        ];
+        if class <= LAST_SMALL_CLASS {
+            ranges.push(layout.data_pages(class, blocks.clone()));
+        }
+        for pages in ranges {
+            self.memory
+                .file
+                .reserve(pages.start, pages.end - pages.start)?;
+        }
+        // Whoever dies before this line has reserved pages that the next one reserves again.
+        self.memory.raise_ready(class, end);
+        hints.free.extend(blocks.rev().take(MOST_HINTS));
+        hints.cursor = 0;
+        Ok(())
+    }
+
+    fn claim(&self, class: usize, index: u32) -> Option<Claim> {
+        let word = &self.memory.entry(class, index).word;
+        // Relaxed: only a hint whether the exchange is worth it.
+        let free = BlockWord::from_bits(word.load(Relaxed));
+        if free.state() != BlockState::Free {
+            return None;
+        }
+        let owned = free.with(BlockState::Owned, self.me().who());
+        // Acquire: pairs with the Release of whoever freed it, so that what it wrote beside the
+        // word shows.
+        word.compare_exchange(free.to_bits(), owned.to_bits(), AcqRel, Relaxed)
+            .ok()?;
+        Some(Claim { index, word: owned })
+    }
+
+    /// Frees a block that this process owns.
+    pub(super) fn free(&self, handle: Handle) {
+        let (class, index) = (handle.class(), handle.index());
+        let mut hints = lock(&self.hints[class]);
+        if class_size(class) >= PUNCHED_SIZE
+            && (hints.free.len() as u64 + 1) * class_size(class) > KEPT_WARM
+        {
+            self.punch(class, index);
+        }
+        self.set_free(class, index);
+        if hints.free.len() < MOST_HINTS {
+            hints.free.push(index);
+        }
+    }
+
+    fn set_free(&self, class: usize, index: u32) {
+        let word = &self.memory.entry(class, index).word;
+        // Relaxed: nobody else changes the word of a block that we own.
+        let owned = BlockWord::from_bits(word.load(Relaxed));
+        debug_assert!(owned.state() == BlockState::Owned && owned.who() == self.me().who());
+        // Release: pairs with the Acquire in `claim`.
+        word.store(owned.freed().to_bits(), Release);
+    }
+
+    /// The bytes of all unused blocks of at least `len` bytes.
+    fn free_bytes(&self, len: usize) -> usize {
+        let mut free = 0;
+        for class in class_of(len).unwrap_or(CLASSES)..CLASSES {
+            let (ready, size) = (self.memory.ready(class), class_size(class));
+            let used = (0..ready).filter(|index| {
+                let word = self.memory.entry(class, *index).word.load(Acquire);
+                BlockWord::from_bits(word).state() != BlockState::Free
+            });
+            let unused =
+                u64::from(self.memory.layout.classes[class].capacity) - used.count() as u64;
+            free += unused * size;
+        }
+        free as usize
+    }
+}

@@ -1,0 +1,201 @@
+//! Where everything in an arena lies: computed from its length alone, so that every member of the
+//! family, being the same binary, comes to the same answer.
+//!
+//! Boxes and prose: `docs/layout.md`, section "Arena".
+
+use std::mem::{align_of, offset_of, size_of};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use manyhands_sync::life::LifeWord;
+use manyhands_sync::raw::ShortLock;
+
+/// `manyhnd` and a letter that changes with every layout that the numbers below do not show.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"manyhndA");
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+/// The header's state once everything else in it is written.
+pub(crate) const READY: u32 = 1;
+
+pub(crate) const PAGE: u64 = 4096;
+/// How many processes can be in a family at a time. One holder set is one cache line of bits.
+pub(crate) const SEATS: u16 = 512;
+/// The words of a holder set.
+pub(crate) const HOLDER_WORDS: usize = SEATS as usize / 64;
+
+/// The size classes: powers of two from 64 bytes to 1 GiB.
+pub(crate) const CLASSES: usize = 25;
+const SMALLEST_SHIFT: u32 = 6;
+/// The last class whose blocks get their pages together with their entries: up to one page.
+pub(crate) const LAST_SMALL_CLASS: usize = 6;
+/// As many blocks as a handle can count within one class.
+pub(crate) const MOST_BLOCKS: u64 = 1 << 22;
+/// Entries are made ready in steps of this many blocks: holder sets of one page.
+pub(crate) const READY_STEP: u32 = 64;
+/// The strictest alignment that a block can promise, as maps begin at any page.
+pub(crate) const MOST_ALIGNMENT: usize = PAGE as usize;
+
+/// The first page of an arena.
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) magic: AtomicU64,
+    pub(crate) version: AtomicU32,
+    /// The stored state: [`READY`] last of all.
+    pub(crate) state: AtomicU32,
+    pub(crate) len: AtomicU64,
+    /// Guards all changes of holder sets and the end of seats.
+    pub(crate) lock: ShortLock,
+    /// How many entries of each class are backed by pages. It only grows.
+    pub(crate) ready: [AtomicU32; CLASSES],
+}
+
+/// A participant's place.
+#[repr(C, align(128))]
+pub(crate) struct SeatRecord {
+    /// See [`SeatWord`](super::word::SeatWord).
+    pub(crate) word: AtomicU64,
+    /// Who sits here, as [`Identity::pack`](manyhands_os::process::Identity::pack) has it.
+    pub(crate) identity: AtomicU64,
+    /// Held by the process that sits here.
+    pub(crate) life: LifeWord,
+}
+
+/// What is known of a block; out of line, so that no user of a block can harm it.
+#[repr(C)]
+pub(crate) struct Entry {
+    /// See [`BlockWord`](super::word::BlockWord).
+    pub(crate) word: AtomicU64,
+    /// What lies in a shared block: zero for plain bytes, or the mark of a type.
+    pub(crate) kind: AtomicU64,
+    /// The bytes that were asked for; written by the owner.
+    pub(crate) length: AtomicU32,
+    /// How many pages from the block's start are backed, in classes above a page; the owner's.
+    pub(crate) warm: AtomicU32,
+    pub(crate) spare: AtomicU64,
+}
+
+/// Who holds a shared block: one bit a seat.
+#[repr(C, align(64))]
+pub(crate) struct HolderSet {
+    pub(crate) bits: [AtomicU64; HOLDER_WORDS],
+}
+
+const _: () = {
+    assert!(offset_of!(Header, magic) == 0);
+    assert!(offset_of!(Header, version) == 8);
+    assert!(offset_of!(Header, state) == 12);
+    assert!(offset_of!(Header, len) == 16);
+    assert!(offset_of!(Header, lock) == 24);
+    assert!(offset_of!(Header, ready) == 32);
+    assert!(size_of::<Header>() <= PAGE as usize);
+    assert!(offset_of!(SeatRecord, word) == 0);
+    assert!(offset_of!(SeatRecord, identity) == 8);
+    assert!(offset_of!(SeatRecord, life) == 16);
+    assert!(size_of::<SeatRecord>() == 128);
+    assert!(size_of::<Entry>() == 32 && align_of::<Entry>() == 8);
+    assert!(size_of::<HolderSet>() == 64);
+    assert!(SEATS as usize == HOLDER_WORDS * 64);
+    assert!(class_size(LAST_SMALL_CLASS) == PAGE && class_size(CLASSES - 1) == 1 << 30);
+};
+
+/// The bytes of a block of a class.
+pub(crate) const fn class_size(class: usize) -> u64 {
+    1 << (SMALLEST_SHIFT as usize + class)
+}
+
+/// The smallest class whose blocks have `len` bytes, `None` above the largest.
+pub(crate) fn class_of(len: usize) -> Option<usize> {
+    let shift = len.max(1).checked_next_power_of_two()?.trailing_zeros();
+    let class = shift.saturating_sub(SMALLEST_SHIFT) as usize;
+    (class < CLASSES).then_some(class)
+}
+
+/// Where the parts of one size class lie, as offsets into the arena.
+#[derive(Debug, Copy, Clone, Default)]
+pub(crate) struct ClassLayout {
+    pub(crate) capacity: u32,
+    pub(crate) entries: u64,
+    pub(crate) holders: u64,
+    pub(crate) data: u64,
+}
+
+/// Where everything lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) len: u64,
+    pub(crate) classes: [ClassLayout; CLASSES],
+}
+
+pub(crate) const SEATS_OFFSET: u64 = PAGE;
+/// The header and the seats: backed by pages from the start.
+pub(crate) const PREFIX: u64 = SEATS_OFFSET + SEATS as u64 * size_of::<SeatRecord>() as u64;
+
+impl Layout {
+    /// The layout of an arena of `len` bytes, `None` when that is no sensible length.
+    ///
+    /// Each class gets a thirty-second of the arena, the five largest a sixteenth; the largest
+    /// block is a sixty-fourth of it.
+    pub(crate) fn of(len: u64) -> Option<Layout> {
+        let mut classes = [ClassLayout::default(); CLASSES];
+        let mut next = PREFIX;
+        for (class, place) in classes.iter_mut().enumerate() {
+            let size = class_size(class);
+            if size > len / 64 {
+                break;
+            }
+            let share = if size >= len / 1024 {
+                len / 16
+            } else {
+                len / 32
+            };
+            let capacity = (share / size).min(MOST_BLOCKS);
+            place.capacity = u32::try_from(capacity).ok()?;
+            place.entries = align_up(next, PAGE);
+            place.holders = align_up(place.entries + capacity * size_of::<Entry>() as u64, PAGE);
+            let data = place.holders + capacity * size_of::<HolderSet>() as u64;
+            place.data = align_up(data, size.clamp(PAGE, 2 << 20));
+            next = place.data + capacity * size;
+        }
+        (len >= 1 << 20 && len.is_multiple_of(PAGE) && next <= len)
+            .then_some(Layout { len, classes })
+    }
+
+    /// The pages that hold the entries of `blocks`; the same for [`holder_pages`](Self::holder_pages)
+    /// and [`data_pages`](Self::data_pages).
+    pub(crate) fn entry_pages(&self, class: usize, blocks: Range<u32>) -> Range<u64> {
+        pages(
+            self.classes[class].entries,
+            size_of::<Entry>() as u64,
+            blocks,
+        )
+    }
+
+    pub(crate) fn holder_pages(&self, class: usize, blocks: Range<u32>) -> Range<u64> {
+        pages(
+            self.classes[class].holders,
+            size_of::<HolderSet>() as u64,
+            blocks,
+        )
+    }
+
+    pub(crate) fn data_pages(&self, class: usize, blocks: Range<u32>) -> Range<u64> {
+        pages(self.classes[class].data, class_size(class), blocks)
+    }
+
+    /// Where the bytes of a block begin.
+    pub(crate) fn data_offset(&self, class: usize, index: u32) -> u64 {
+        self.classes[class].data + u64::from(index) * class_size(class)
+    }
+}
+
+const fn align_up(offset: u64, alignment: u64) -> u64 {
+    offset.next_multiple_of(alignment)
+}
+
+fn pages(base: u64, size: u64, blocks: Range<u32>) -> Range<u64> {
+    let start = base + u64::from(blocks.start) * size;
+    let end = base + u64::from(blocks.end) * size;
+    start / PAGE * PAGE..align_up(end, PAGE)
+}
+
+#[cfg(test)]
+mod tests;

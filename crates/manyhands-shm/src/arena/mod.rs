@@ -1,0 +1,227 @@
+#![doc = include_str!("README.md")]
+
+mod block;
+mod classes;
+mod layout;
+mod memory;
+mod reaper;
+mod seat;
+mod sharing;
+mod stats;
+mod word;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering::Release;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use manyhands_os::process::{Identity, Pidfd};
+use manyhands_sync::keeper;
+use manyhands_sync::raw::ShortGuard;
+
+pub use block::{Block, GiveError, Handle};
+pub use seat::{Participant, Seat};
+pub use stats::{ClassStats, HolderStats, Stats};
+
+pub(crate) use layout::MOST_ALIGNMENT;
+pub(crate) use sharing::Hold;
+
+use classes::Hints;
+use layout::CLASSES;
+use memory::Memory;
+use word::{SeatState, SeatWord, Who};
+
+use crate::error::ArenaError;
+
+/// The lengths that are tried, in this order: limits on address space or file size may forbid the
+/// larger ones.
+const FAMILY_LENGTHS: [u64; 4] = [64 << 30, 16 << 30, 4 << 30, 1 << 30];
+
+/// The family's arena as this process sees it.
+static FAMILY: OnceLock<&'static Arena> = OnceLock::new();
+/// Held while the arena is made or joined, so that several threads make only one.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// A shared memory arena, and this process's seat in it.
+///
+/// There is one in a process family; see [`family`].
+pub struct Arena {
+    memory: Memory,
+    me: Participant,
+    hints: [Mutex<Hints>; CLASSES],
+    /// How many [`Hold`]s of each shared block this process has; the shared set has one bit.
+    holds: Mutex<HashMap<Handle, u32>>,
+}
+
+/// The arena of this process family.
+///
+/// The root process, which is any that was not started by manyhands, makes it at first use; a
+/// child has the one that it [joined](join). It stays mapped for the life of the process.
+///
+/// # Errors
+///
+/// [`ArenaError`] when the root cannot make it; the next call tries again.
+///
+/// # Examples
+///
+/// ```
+/// let arena = manyhands_shm::arena::family()?;
+/// let block = arena.allocate(1000)?;
+/// assert!(block.len() >= 1000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn family() -> Result<&'static Arena, ArenaError> {
+    if let Some(arena) = FAMILY.get() {
+        return Ok(arena);
+    }
+    let _making = lock(&MAKING);
+    if let Some(arena) = FAMILY.get() {
+        return Ok(arena);
+    }
+    let arena = Arena::found(make()?)?;
+    Ok(FAMILY.get_or_init(|| arena))
+}
+
+/// Joins the family of the parent; the first thing that a child does.
+///
+/// When the parent has died, or dies later, this process is killed: it serves nobody any more.
+///
+/// # Errors
+///
+/// [`ArenaError::SeatGone`] and [`ArenaError::ParentGone`] when the parent died before the child
+/// came: the child has nobody to work for and ends. Other errors when `fd` is no arena, when it
+/// cannot be mapped, or when this process has an arena already.
+pub fn join(fd: OwnedFd, seat: Seat) -> Result<&'static Arena, ArenaError> {
+    let _making = lock(&MAKING);
+    if FAMILY.get().is_some() {
+        return Err(ArenaError::AlreadyJoined);
+    }
+    let arena = Arena::sit_down(Memory::attach(fd)?, seat)?;
+    arena.follow_parent(seat)?;
+    Ok(FAMILY.get_or_init(|| arena))
+}
+
+/// The largest arena that the limits of this process allow.
+fn make() -> Result<Memory, ArenaError> {
+    let (smallest, larger) = FAMILY_LENGTHS.split_last().expect("the list is not empty");
+    let made = larger.iter().find_map(|len| Memory::create(*len).ok());
+    made.map_or_else(|| Memory::create(*smallest), Ok)
+}
+
+/// The family's arena, if this process has one already.
+pub(crate) fn joined() -> Option<&'static Arena> {
+    FAMILY.get().copied()
+}
+
+impl Arena {
+    /// Makes the first process of a family out of the calling one. The arena is leaked, as its map
+    /// is: both live as long as the process.
+    fn found(memory: Memory) -> Result<&'static Arena, ArenaError> {
+        let me = Participant::new(0, 1);
+        let seat = memory.seat(0);
+        // Release: nobody else has the arena yet; later joiners get it through a descriptor.
+        seat.identity.store(Identity::current().pack(), Release);
+        let word = SeatWord::new(1, Who::NOBODY, SeatState::Taken);
+        seat.word.store(word.to_bits(), Release);
+        keeper::hold(&seat.life)?;
+        Ok(Arena::new(memory, me))
+    }
+
+    /// Takes a reserved seat and holds its life word.
+    fn sit_down(memory: Memory, seat: Seat) -> Result<&'static Arena, ArenaError> {
+        let arena = Arena::new(memory, seat.participant());
+        if !arena.take_seat(seat) {
+            return Err(ArenaError::SeatGone {
+                slot: seat.participant().slot(),
+            });
+        }
+        keeper::hold(&arena.memory.seat(arena.me.slot()).life)?;
+        Ok(arena)
+    }
+
+    fn new(memory: Memory, me: Participant) -> &'static Arena {
+        Box::leak(Box::new(Arena {
+            memory,
+            me,
+            hints: [const { Mutex::new(Hints::new()) }; CLASSES],
+            holds: Mutex::default(),
+        }))
+    }
+
+    /// Ends this process when its parent's life ends.
+    fn follow_parent(&self, seat: Seat) -> Result<(), ArenaError> {
+        let parent = seat.parent();
+        let gone = || ArenaError::ParentGone {
+            slot: seat.participant().slot(),
+        };
+        let life = self.life(parent).ok_or_else(gone)?;
+        keeper::on_death(life, end_with_parent)?;
+        // Looked at again: had the parent been cleaned up in between, the keeper might watch the
+        // life of the seat's next user.
+        if self.is_alive(parent) {
+            Ok(())
+        } else {
+            Err(gone())
+        }
+    }
+
+    /// The participant that this process is.
+    pub fn me(&self) -> Participant {
+        self.me
+    }
+
+    /// The descriptor by which a child maps the arena.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memory.as_fd()
+    }
+
+    /// The length of the arena in bytes, nearly all of them without memory behind.
+    pub fn len(&self) -> u64 {
+        self.memory.layout.len
+    }
+
+    /// An arena is never empty.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The arena's lock. What it guards is written by single stores, each of which leaves a state
+    /// that the sweep after a death completes; so a death inside needs no repair here.
+    pub(crate) fn lock(&self) -> ShortGuard<'_> {
+        let mut guard = self.memory.header().lock.lock();
+        if guard.owner_died() {
+            guard.mark_consistent();
+        }
+        guard
+    }
+}
+
+impl fmt::Debug for Arena {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Arena");
+        shown
+            .field("me", &self.me)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A private mutex; a panic while it was held does not hurt what is inside.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Called by the keeper when the parent's life has ended.
+fn end_with_parent() {
+    const SIGKILL: i32 = 9;
+    // Not `exit`: its handlers may wait for a thread that waits for the parent. The kill does not
+    // return; abort is for a system that refuses it.
+    if let Ok(myself) = Pidfd::open(std::process::id()) {
+        let _ = myself.signal(SIGKILL);
+    }
+    std::process::abort();
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! Taking back what the dead have left.
+//!
+//! Everything here can be begun by several processes at once, be left half-done by a death, and be
+//! begun again. Protocol: `README.md` beside this file, "Reaping".
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use manyhands_os::process::Identity;
+
+use super::layout::{HOLDER_WORDS, SEATS};
+use super::word::{BlockState, BlockWord, SeatState, SeatWord, Who};
+use super::{Arena, Participant};
+
+/// How many entries are looked at under one hold of the arena's lock.
+const BATCH: u32 = 1024;
+
+/// The seats that are being ended, with their words at the time.
+type Endings = Vec<(u16, SeatWord)>;
+
+impl Arena {
+    /// Takes back everything that a dead process had: its blocks, its holds, the seats that it
+    /// kept for children, and its own seat.
+    ///
+    /// The caller knows that the process is dead: its life word says so, or its pidfd did. Nothing
+    /// happens when the participant was reaped already, or while it holds its life word. A shared
+    /// value whose last holder was killed is freed without its destructor.
+    pub fn reap(&self, participant: Participant) {
+        let Some(word) = self.seat_of(participant) else {
+            return;
+        };
+        if self.memory.seat(participant.slot()).life.is_alive() {
+            return;
+        }
+        self.end_seat(participant.slot(), word);
+        self.sweep();
+    }
+
+    /// Looks at all seats and reaps those whose process is dead; returns how many there were.
+    ///
+    /// Also ends the seats that a dead parent kept for children who have not come, and completes
+    /// what another reaper left.
+    pub fn reap_dead(&self) -> usize {
+        let mut found = false;
+        for slot in 0..SEATS {
+            let word = self.seat_word(slot);
+            if self.has_ended(slot, word) {
+                self.end_seat(slot, word);
+                found = true;
+            }
+        }
+        if found { self.sweep() } else { 0 }
+    }
+
+    /// Whether the process of a seat is dead, or will never come.
+    fn has_ended(&self, slot: u16, word: SeatWord) -> bool {
+        let seat = self.memory.seat(slot);
+        match word.state() {
+            SeatState::Free => false,
+            SeatState::Ending => true,
+            SeatState::Reserved => self.is_over(word.parent()),
+            SeatState::Taken if seat.life.is_dead() => true,
+            // Joining: it sits here but does not hold its life word yet. If it died in between,
+            // its identity tells.
+            SeatState::Taken if seat.life.is_vacant() => {
+                // Acquire: pairs with the Release in `take_seat`.
+                let identity = Identity::unpack(seat.identity.load(Acquire));
+                let running = identity.is_none_or(Identity::is_running);
+                // Looked at again: it may have come to hold the word meanwhile.
+                !running && seat.life.is_vacant() && self.seat_word(slot) == word
+            }
+            SeatState::Taken => false,
+        }
+    }
+
+    /// Marks a seat as ending, so that nobody joins on it and nothing more is handed to it.
+    pub(super) fn end_seat(&self, slot: u16, word: SeatWord) {
+        if !matches!(word.state(), SeatState::Free | SeatState::Ending) {
+            // When this fails, somebody else has ended the seat, or the child has come.
+            self.change_seat(slot, word, word.with(SeatState::Ending));
+        }
+    }
+
+    /// Whether the incarnation that a word names is over, or being ended.
+    fn is_over(&self, who: Who) -> bool {
+        let word = self.seat_word(who.slot());
+        let present = matches!(word.state(), SeatState::Reserved | SeatState::Taken);
+        !present || !who.is_incarnation(word.generation())
+    }
+
+    /// Frees everything that belongs to ended seats, then the seats; returns how many there were.
+    pub(super) fn sweep(&self) -> usize {
+        let endings = self.endings();
+        for class in self.memory.classes() {
+            let mut start = 0;
+            while start < self.memory.ready(class) {
+                let end = (start + BATCH).min(self.memory.ready(class));
+                let _guard = self.lock();
+                let ended = self.still_ending(&endings);
+                for index in start..end {
+                    self.reclaim(class, index, &ended);
+                }
+                start = end;
+            }
+        }
+        for (slot, word) in &endings {
+            self.free_seat(*slot, *word);
+        }
+        endings.len()
+    }
+
+    /// All ending seats, and with them those reserved by a parent that is ending.
+    fn endings(&self) -> Endings {
+        let mut endings = Endings::new();
+        for slot in 0..SEATS {
+            let word = self.seat_word(slot);
+            if word.state() == SeatState::Reserved && self.is_over(word.parent()) {
+                self.end_seat(slot, word);
+            }
+            let word = self.seat_word(slot);
+            if word.state() == SeatState::Ending {
+                endings.push((slot, word));
+            }
+        }
+        endings
+    }
+
+    /// A holder mask of the seats that nobody has finished meanwhile. Under the arena's lock, under
+    /// which seats are finished: a seat that has passed to another must keep its bits.
+    fn still_ending(&self, endings: &Endings) -> [u64; HOLDER_WORDS] {
+        let mut mask = [0; HOLDER_WORDS];
+        for (slot, word) in endings {
+            if self.seat_word(*slot) == *word {
+                mask[usize::from(*slot) / 64] |= 1 << (slot % 64);
+            }
+        }
+        mask
+    }
+
+    /// Frees a block that belongs to nobody any more; the caller holds the arena's lock.
+    fn reclaim(&self, class: usize, index: u32, ended: &[u64; HOLDER_WORDS]) {
+        let entry = self.memory.entry(class, index);
+        // Acquire: pairs with the Release of the one who made it owned, given or shared.
+        let word = BlockWord::from_bits(entry.word.load(Acquire));
+        let holders = self.memory.holders(class, index);
+        match word.state() {
+            BlockState::Free => return,
+            BlockState::Owned if self.is_over(word.who()) => {
+                // It may have died while it was making the block a shared one.
+                holders.clear();
+            }
+            // The giver may still be taking it back; the exchange below decides. Its holder set is
+            // empty and must not be touched.
+            BlockState::Inbox if self.is_over(word.who()) => {}
+            BlockState::Owned | BlockState::Inbox => return,
+            BlockState::Shared => {
+                for (bits, ended) in holders.bits.iter().zip(ended) {
+                    // Relaxed: the arena's lock orders all access to a shared block's set.
+                    let before = bits.load(Relaxed);
+                    if before & ended != 0 {
+                        bits.store(before & !ended, Relaxed);
+                    }
+                }
+                if !holders.is_empty() {
+                    return;
+                }
+            }
+        }
+        let freed = word.freed().to_bits();
+        // Release: pairs with the Acquire in `claim`. A failure means that the giver was faster.
+        let _ = entry
+            .word
+            .compare_exchange(word.to_bits(), freed, AcqRel, Relaxed);
+    }
+
+    /// Makes an ended seat free, unless another reaper has done it.
+    fn free_seat(&self, slot: u16, word: SeatWord) {
+        let _guard = self.lock();
+        if self.seat_word(slot) != word {
+            return;
+        }
+        let seat = self.memory.seat(slot);
+        seat.life.clear();
+        if !seat.life.is_vacant() {
+            // It was reaped too early; the seat stays ended until it is dead.
+            return;
+        }
+        // Release: whoever reserves the seat next finds no identity.
+        seat.identity.store(0, Release);
+        let free = SeatWord::new(word.generation(), Who::NOBODY, SeatState::Free);
+        self.change_seat(slot, word, free);
+    }
+}

@@ -1,0 +1,184 @@
+//! Blocks that several processes hold at once.
+//!
+//! A shared block lives while its holder set has a bit. A process changes only its own bit, or that
+//! of a seat it reserved, and only under the arena's lock; above the bit, each process counts its
+//! own [`Hold`]s in private memory. So there is no shared counter which a death could leave wrong.
+
+use std::fmt;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::block::{Block, Handle};
+use super::layout::Entry;
+use super::word::{BlockState, BlockWord, SeatState, Who};
+use super::{Arena, Participant, lock};
+use crate::error::ParticipantGone;
+
+/// One hold of this process on a shared block.
+pub(crate) struct Hold {
+    arena: &'static Arena,
+    handle: Handle,
+    address: *mut u8,
+    len: usize,
+    /// Run on the bytes by the last holder of all, before they are freed.
+    finish: Option<unsafe fn(*mut u8)>,
+}
+
+// SAFETY: a hold is an address and plain words; whoever uses the address needs its own reasons.
+// `finish` may run on any thread: it is set for types that are `Send` only.
+unsafe impl Send for Hold {}
+// SAFETY: as above; `&Hold` gives out the address only.
+unsafe impl Sync for Hold {}
+
+impl Hold {
+    /// Turns a block of this process into a shared one with this process as its only holder.
+    pub(crate) fn share(block: Block, kind: u64) -> Hold {
+        let (arena, handle) = (block.arena(), block.handle());
+        let (entry, address, len) = (block.entry(), block.as_ptr(), block.len());
+        std::mem::forget(block);
+        let holders = arena.memory.holders(handle.class(), handle.index());
+        // Before the block is shared: a death up to here leaves an owned block.
+        holders.clear();
+        holders.insert(arena.me().slot());
+        // Relaxed: the store of the word publishes all of it.
+        entry.kind.store(kind, Relaxed);
+        let owned = BlockWord::from_bits(entry.word.load(Relaxed));
+        // Release: pairs with the Acquire in `attach` and in the reaper.
+        entry.word.store(
+            owned.with(BlockState::Shared, Who::NOBODY).to_bits(),
+            Release,
+        );
+        lock(&arena.holds).insert(handle, 1);
+        Hold {
+            arena,
+            handle,
+            address,
+            len,
+            finish: None,
+        }
+    }
+
+    /// Adds a hold of this process to a shared block; `None` when the handle names no block of this
+    /// kind that is alive.
+    pub(crate) fn attach(arena: &'static Arena, handle: Handle, kind: u64) -> Option<Hold> {
+        let entry = arena.locate(handle)?;
+        let mut holds = lock(&arena.holds);
+        let count = holds.get(&handle).copied().unwrap_or(0);
+        if count == 0 {
+            let _guard = arena.lock();
+            if !is_shared(handle, entry) || entry.kind.load(Relaxed) != kind {
+                return None;
+            }
+            let holders = arena.memory.holders(handle.class(), handle.index());
+            holders.insert(arena.me().slot());
+        } else if entry.kind.load(Relaxed) != kind {
+            // Relaxed, here and above: written before the block was shared, and it is alive.
+            return None;
+        }
+        holds.insert(handle, count + 1);
+        drop(holds);
+        let address = arena.memory.data(handle.class(), handle.index());
+        let len = arena.length_of(handle, entry);
+        Some(Hold {
+            arena,
+            handle,
+            address,
+            len,
+            finish: None,
+        })
+    }
+
+    /// Says what the last holder does with the bytes.
+    ///
+    /// # Safety
+    ///
+    /// `finish` is sound for the value that lies in the block, once, on any thread.
+    pub(crate) unsafe fn set_finish(&mut self, finish: unsafe fn(*mut u8)) {
+        self.finish = Some(finish);
+    }
+
+    /// Makes another participant a holder, before it has asked.
+    pub(crate) fn hold_for(&self, participant: Participant) -> Result<(), ParticipantGone> {
+        let _guard = self.arena.lock();
+        // Under the lock, under which seats end: no bit is set for a seat after its sweep.
+        let state = self.arena.seat_of(participant).map(|word| word.state());
+        if !matches!(state, Some(SeatState::Reserved | SeatState::Taken)) {
+            return Err(ParticipantGone);
+        }
+        let holders = self
+            .arena
+            .memory
+            .holders(self.handle.class(), self.handle.index());
+        holders.insert(participant.slot());
+        Ok(())
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    pub(crate) fn address(&self) -> *mut u8 {
+        self.address
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes this process's bit away; the block, if no other process holds it.
+    fn leave(&self) -> Option<Block> {
+        let arena = self.arena;
+        let mut holds = lock(&arena.holds);
+        match holds.get_mut(&self.handle) {
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                return None;
+            }
+            _ => holds.remove(&self.handle),
+        };
+        let holders = arena
+            .memory
+            .holders(self.handle.class(), self.handle.index());
+        let entry = arena.memory.entry(self.handle.class(), self.handle.index());
+        let _guard = arena.lock();
+        holders.remove(arena.me().slot());
+        if !holders.is_empty() {
+            return None;
+        }
+        // A death before this store leaves a shared block without holders: the sweep frees it.
+        let shared = BlockWord::from_bits(entry.word.load(Relaxed));
+        // Release: the next user of the block sees all that the holders wrote.
+        entry.word.store(
+            shared.with(BlockState::Owned, arena.me().who()).to_bits(),
+            Release,
+        );
+        Some(Block::new(arena, self.handle, self.len, self.len))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let (Some(block), Some(finish)) = (self.leave(), self.finish) {
+            // SAFETY: `set_finish` was promised a sound function for this value.
+            // - where: the value lies at the block's start, as when it was shared.
+            // - who: nobody holds the block any more, so it is ours alone, and only the last of
+            //   all holders comes here.
+            // - what: holders of the block had the same kind, so the value is of that type.
+            unsafe { finish(block.as_ptr()) };
+        }
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold")
+            .field("handle", &self.handle)
+            .field("len", &self.len)
+            .finish()
+    }
+}
+
+fn is_shared(handle: Handle, entry: &Entry) -> bool {
+    // Acquire: pairs with the Release in `share`; the value in the block shows.
+    let word = BlockWord::from_bits(entry.word.load(Acquire));
+    word.state() == BlockState::Shared && handle.fits(word)
+}
