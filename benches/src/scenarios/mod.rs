@@ -1,6 +1,8 @@
 //! What is measured, one file a room.
 
 mod locks;
+mod memory;
+mod rings;
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,8 @@ use crate::{Broken, Scenario};
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(locks::scenarios());
+    all.extend(memory::scenarios());
+    all.extend(rings::scenarios());
     all
 }
 

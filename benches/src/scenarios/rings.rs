@@ -1,0 +1,157 @@
+//! Moving small messages: one way as fast as it goes, and there and back.
+
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use manyhands_channel::ring::{Consumer, Producer, ring};
+
+use crate::{Broken, Contender, Role, Scenario};
+
+/// Bytes in a ring; of messages with their heads, about as many as the channel has places.
+const CAPACITY: usize = 64 << 10;
+const PLACES: usize = 1024;
+
+/// The scenarios of this file.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            name: "message one way, 8 B x 500k, 2 threads",
+            count: 500_000,
+            rounds: 15,
+            contenders: vec![
+                one_way("ring", Role::Ours, make_ring),
+                one_way("crossbeam bounded", Role::Peer, make_crossbeam),
+                one_way("pipe", Role::Peer, make_pipe),
+            ],
+            limit: None,
+        },
+        Scenario {
+            name: "message there and back, 8 B x 20k, 2 threads",
+            count: 20_000,
+            rounds: 15,
+            contenders: vec![
+                there_and_back("ring", Role::Ours, make_ring),
+                there_and_back("crossbeam bounded", Role::Peer, make_crossbeam),
+                there_and_back("pipe", Role::Peer, make_pipe),
+            ],
+            limit: None,
+        },
+    ]
+}
+
+/// The end that numbers go into.
+trait Put: Send {
+    fn put(&mut self, number: u64);
+}
+
+/// The end that they come out of, in order.
+trait Take: Send {
+    fn take(&mut self) -> u64;
+}
+
+impl Put for Producer {
+    #[inline]
+    fn put(&mut self, number: u64) {
+        self.send(&number.to_ne_bytes())
+            .expect("the other end lives");
+    }
+}
+
+impl Take for Consumer {
+    #[inline]
+    fn take(&mut self) -> u64 {
+        let read = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes);
+        let number = self.recv_with(read).expect("the other end lives");
+        number.expect("eight bytes were sent")
+    }
+}
+
+impl Put for crossbeam_channel::Sender<u64> {
+    fn put(&mut self, number: u64) {
+        self.send(number).expect("the other end lives");
+    }
+}
+
+impl Take for crossbeam_channel::Receiver<u64> {
+    fn take(&mut self) -> u64 {
+        self.recv().expect("the other end lives")
+    }
+}
+
+impl Put for PipeWriter {
+    fn put(&mut self, number: u64) {
+        self.write_all(&number.to_ne_bytes())
+            .expect("the other end lives");
+    }
+}
+
+impl Take for PipeReader {
+    fn take(&mut self) -> u64 {
+        let mut bytes = [0; 8];
+        self.read_exact(&mut bytes).expect("the other end lives");
+        u64::from_ne_bytes(bytes)
+    }
+}
+
+fn make_ring() -> (Producer, Consumer) {
+    ring(CAPACITY).expect("the arena has room for a ring")
+}
+
+fn make_crossbeam() -> (
+    crossbeam_channel::Sender<u64>,
+    crossbeam_channel::Receiver<u64>,
+) {
+    crossbeam_channel::bounded(PLACES)
+}
+
+fn make_pipe() -> (PipeWriter, PipeReader) {
+    let (reader, writer) = std::io::pipe().expect("there are descriptors left");
+    (writer, reader)
+}
+
+/// One thread puts 0, 1, 2, ...; the other must take just that.
+fn one_way<P, T>(name: &'static str, role: Role, make: fn() -> (P, T)) -> Contender
+where
+    P: Put + 'static,
+    T: Take + 'static,
+{
+    let (mut put, mut take) = make();
+    Contender::new(name, role, move |count| {
+        let start = Instant::now();
+        let in_order = thread::scope(|scope| {
+            scope.spawn(|| (0..count).for_each(|number| put.put(number)));
+            (0..count).all(|number| take.take() == number)
+        });
+        judged(start.elapsed(), in_order)
+    })
+}
+
+/// One thread puts and waits for the answer, which must be its own number and one.
+fn there_and_back<P, T>(name: &'static str, role: Role, make: fn() -> (P, T)) -> Contender
+where
+    P: Put + 'static,
+    T: Take + 'static,
+{
+    let (mut put_there, mut take_there) = make();
+    let (mut put_back, mut take_back) = make();
+    Contender::new(name, role, move |count| {
+        let start = Instant::now();
+        let answered = thread::scope(|scope| {
+            scope.spawn(|| (0..count).for_each(|_| put_back.put(take_there.take() + 1)));
+            (0..count).all(|number| {
+                put_there.put(number);
+                take_back.take() == number + 1
+            })
+        });
+        judged(start.elapsed(), answered)
+    })
+}
+
+fn judged(took: Duration, is_right: bool) -> Result<Duration, Broken> {
+    if is_right {
+        Ok(took)
+    } else {
+        Err("did not deliver every message in order".to_owned())
+    }
+}
