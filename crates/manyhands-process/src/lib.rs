@@ -1,1 +1,47 @@
 #![doc = include_str!("../README.md")]
+
+mod abandoned;
+mod callable;
+mod child;
+#[allow(
+    unsafe_code,
+    reason = "an address from another process of the same build becomes a function again"
+)]
+mod code;
+#[allow(
+    unsafe_code,
+    reason = "the entry hook runs before main, on what the loader and the parent give it"
+)]
+mod entry;
+mod exit;
+mod limits;
+mod member;
+mod message;
+#[allow(
+    unsafe_code,
+    reason = "arguments and results are copied through memory that two processes share"
+)]
+mod page;
+mod panics;
+mod process;
+mod spawn;
+mod thread;
+mod timer;
+#[allow(
+    unsafe_code,
+    reason = "the zygote forks, which is sound in a process of one thread only"
+)]
+mod zygote;
+
+pub use callable::{Callable, Method};
+pub use code::{CallError, Code, CodeError, Trampoline};
+pub use entry::in_child;
+pub use exit::{Exit, ProcessError, SpawnError};
+pub use limits::Limits;
+pub use manyhands_os::limits::CappedAllocator;
+pub use panics::{Panic, run_caught};
+pub use process::{Process, ProcessBuilder};
+pub use spawn::StartMethod;
+pub use thread::{Thread, ThreadBuilder, ThreadError};
+pub use timer::Timer;
+pub use zygote::{PreloadError, Zygote};

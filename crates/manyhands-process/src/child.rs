@@ -1,0 +1,172 @@
+//! What a child does from its first instruction to its last.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+
+use manyhands_os::{fault, image, start};
+use manyhands_shm::arena::{self, Arena, Participant};
+use manyhands_shm::handoff::{self, Parcel};
+
+use crate::code::{CallError, Trampoline};
+use crate::entry::{self, LOST};
+use crate::message::{self, Envelope, Order, Refusal, Reply};
+use crate::page::{Kind, Page, copy_into};
+use crate::panics::{self, Panic, run_caught};
+
+/// The exit code of a process whose function panicked, as Rust's runtime has it.
+const PANICKED: i32 = 101;
+/// The exit code of a process that could not do as it was told.
+const FAILED: i32 = 1;
+
+/// This process's page, for the panic hook.
+static PAGE: OnceLock<&'static Page> = OnceLock::new();
+/// This process's name, which its first thread bears.
+static NAME: OnceLock<String> = OnceLock::new();
+
+/// The name of the process's first thread, if this is it.
+pub(crate) fn first_thread_name() -> Option<&'static str> {
+    let is_first = manyhands_os::process::thread_id() == std::process::id();
+    NAME.get().filter(|_| is_first).map(String::as_str)
+}
+
+/// Receives the order, runs the function, hands the result over, and exits.
+pub(crate) fn main(socket: OwnedFd) -> ! {
+    let hello = Reply::Hello {
+        pid: std::process::id(),
+    };
+    // A parent that is gone shows at the next step.
+    let _ = message::tell(socket.as_fd(), &hello, &[]);
+    match Ready::prepare(&socket) {
+        Ok(ready) => ready.run(socket),
+        Err(refusal) => refuse(&socket, refusal),
+    }
+}
+
+fn refuse(socket: &OwnedFd, refusal: Refusal) -> ! {
+    let told = message::tell(socket.as_fd(), &Reply::Refused(refusal), &[]);
+    start::exit_at_once(if told.is_ok() { FAILED } else { LOST })
+}
+
+/// A child that is ready to run its function.
+struct Ready {
+    page: &'static Page,
+    parent: Participant,
+    arena: &'static Arena,
+    function: Trampoline,
+}
+
+impl Ready {
+    fn prepare(socket: &OwnedFd) -> Result<Self, Refusal> {
+        let Some((envelope, mut descriptors)) = message::hear::<Envelope>(socket.as_fd()) else {
+            // The parent has given up, or is gone.
+            start::exit_at_once(LOST);
+        };
+        let arena_fd = descriptors.pop().ok_or_else(|| setup("no arena came"))?;
+        let arena = arena::join(arena_fd, envelope.seat).map_err(setup)?;
+        let order: Order = handoff::unpack(&envelope.order).map_err(setup)?;
+        let page = Page::attach(order.page, order.argument_len)
+            .ok_or_else(|| setup("the page is too short"))?
+            .leak();
+        watch_faults(page)?;
+        if let Some(name) = order.name {
+            start::name_this_thread(&name);
+            NAME.get_or_init(|| name);
+        }
+        let mismatch = |e: &dyn ToString| Refusal::BuildMismatch(e.to_string());
+        if let Some(library) = order.library
+            && !image::is_loaded(&library)
+        {
+            image::load(&library).map_err(|e| mismatch(&e))?;
+        }
+        let function = order.code.resolve().map_err(|e| mismatch(&e))?;
+        order.limits.apply().map_err(setup)?;
+        Ok(Self {
+            page,
+            parent: envelope.seat.parent(),
+            arena,
+            function,
+        })
+    }
+
+    fn run(self, socket: OwnedFd) -> ! {
+        // A private copy: what lies in the page is empty for whoever looks later.
+        let arguments = self.page.arguments();
+        let mut socket = Some(socket);
+        let mut unpacked = || {
+            if let Some(socket) = socket.take() {
+                begin(&socket, self.page);
+            }
+        };
+        let outcome = run_caught(|| {
+            self.function
+                .call_watched(&mut (), &arguments, &mut unpacked)
+        });
+        match (outcome, socket) {
+            // It did not get as far as the function.
+            (Ok(Err(e)), Some(socket)) => refuse(&socket, Refusal::Undecodable(e.to_string())),
+            (Err(panic), Some(socket)) => refuse(&socket, Refusal::Panicked(panic)),
+            (Ok(Ok(value)), _) => self.finish(Kind::Value, &value, 0),
+            (Err(panic), None) => self.finish_panicked(&panic),
+            (Ok(Err(error)), None) => self.finish_unencodable(&error),
+        }
+    }
+
+    fn finish_panicked(&self, panic: &Panic) -> ! {
+        let parcel = handoff::pack(panic).expect("texts can always be packed");
+        self.finish(Kind::Panic, &parcel, PANICKED)
+    }
+
+    fn finish_unencodable(&self, error: &CallError) -> ! {
+        let reason = error.to_string();
+        let parcel = handoff::pack(&reason).expect("texts can always be packed");
+        self.finish(Kind::Unencodable, &parcel, FAILED)
+    }
+
+    /// Hands the report over, and exits when the parent has what it needs.
+    fn finish(&self, kind: Kind, parcel: &Parcel, code: i32) -> ! {
+        // What was printed comes before the report, as the caller expects.
+        let _ = io::stdout().flush();
+        let words = self.page.words();
+        match self.arena.allocate(parcel.bytes.len().max(1)) {
+            Ok(block) => {
+                copy_into(&block, &parcel.bytes);
+                // A parent that is gone ends this process too.
+                let _ = words.report(kind, block, self.parent);
+            }
+            Err(_) => words.tell(Kind::NoSpace {
+                len: parcel.bytes.len() as u64,
+            }),
+        }
+        // Handles in the result are alive until the parent has its own.
+        if !parcel.holds.is_empty() {
+            words.wait_taken();
+        }
+        std::process::exit(code)
+    }
+}
+
+/// Between the arguments and the function: tells the parent, and waits for its word.
+fn begin(socket: &OwnedFd, page: &Page) {
+    let _ = message::tell(socket.as_fd(), &Reply::Running, &[]);
+    if !page.words().wait_go() {
+        start::exit_at_once(LOST);
+    }
+    entry::set_running();
+}
+
+/// Sees to it that a fault and a fatal panic leave a note in the page.
+fn watch_faults(page: &'static Page) -> Result<(), Refusal> {
+    PAGE.get_or_init(|| page);
+    panics::tell(|panic| {
+        if let Some(page) = PAGE.get() {
+            page.words().panic.write(panic);
+        }
+    });
+    fault::watch_this_thread().map_err(setup)?;
+    fault::install(&page.words().fault, std::thread::panicking).map_err(setup)
+}
+
+fn setup(reason: impl ToString) -> Refusal {
+    Refusal::Setup(reason.to_string())
+}

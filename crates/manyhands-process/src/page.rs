@@ -1,0 +1,391 @@
+//! The page that a process shares with its child: what both tell each other after the start.
+//!
+//! It lies at the beginning of a region, with the encoded arguments behind. Each word has one
+//! writer. The region is held by both, so whoever dies first leaves it to the other; zeroed
+//! memory is a page of a child that has said nothing yet.
+
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+
+use manyhands_os::Deadline;
+use manyhands_os::fault::FaultNote;
+use manyhands_os::futex::{self, Scope, Wake, Watch};
+use manyhands_shm::arena::{Block, GiveError, Participant};
+use manyhands_shm::{NoSpace, Region};
+
+use crate::panics::Panic;
+
+/// The shared words.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Words {
+    /// Written by the child: whether the report is there. A futex.
+    report: AtomicU32,
+    /// Written by the child before `report`: what kind of report.
+    kind: AtomicU32,
+    /// Written by the parent: what the child may do. A futex.
+    parent: AtomicU32,
+    reserved: AtomicU32,
+    /// The block with the report's bytes.
+    mailbox: AtomicU64,
+    /// The length of a result that found no space.
+    len: AtomicU64,
+    pub(crate) fault: FaultNote,
+    pub(crate) panic: PanicNote,
+}
+
+const REPORTED: u32 = 1;
+
+const KIND_VALUE: u32 = 1;
+const KIND_PANIC: u32 = 2;
+const KIND_UNENCODABLE: u32 = 3;
+const KIND_NO_SPACE: u32 = 4;
+
+/// The parent knows its child: the function may run.
+const GO: u32 = 1;
+/// The parent has given this start up.
+const CANCELLED: u32 = 2;
+/// The parent has unpacked the report, or nobody ever will.
+const TAKEN: u32 = 3;
+
+/// What a child reports, by the bytes that go with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The encoded value.
+    Value,
+    /// An encoded [`Panic`].
+    Panic,
+    /// The encoder's words.
+    Unencodable,
+    /// No bytes, only their number.
+    NoSpace { len: u64 },
+}
+
+/// A page, and the region that it lies in.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    region: Region,
+    argument_len: usize,
+}
+
+impl Page {
+    /// Makes a page with encoded arguments behind it.
+    pub(crate) fn new(arguments: &[u8]) -> Result<Self, NoSpace> {
+        let region = Region::new(size_of::<Words>() + arguments.len())?;
+        let page = Self {
+            region,
+            argument_len: arguments.len(),
+        };
+        // SAFETY: copies `argument_len` bytes.
+        // - where: behind the words, inside the region, whose length was chosen above.
+        // - who: the region is new, nobody else has it yet.
+        // - what: bytes.
+        unsafe {
+            ptr::copy_nonoverlapping(arguments.as_ptr(), page.arguments_at(), arguments.len());
+        }
+        Ok(page)
+    }
+
+    /// The page in a region that came from the parent; `None` if it is too short for one.
+    pub(crate) fn attach(region: Region, argument_len: u64) -> Option<Self> {
+        let argument_len = usize::try_from(argument_len).ok()?;
+        let needed = size_of::<Words>().checked_add(argument_len)?;
+        (region.len() >= needed).then_some(Self {
+            region,
+            argument_len,
+        })
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    pub(crate) fn argument_len(&self) -> u64 {
+        self.argument_len as u64
+    }
+
+    pub(crate) fn words(&self) -> &Words {
+        // SAFETY: makes a shared reference.
+        // - where: a region is mapped for ever, aligned to 64, and not given to others while
+        //   `self.region` holds it; its length was checked by the constructors.
+        // - who: the words are atomics, all access goes through them.
+        // - what: any bits are valid for integers.
+        unsafe { &*self.region.as_ptr().cast::<Words>() }
+    }
+
+    /// Keeps the page for the whole life of this process.
+    pub(crate) fn leak(self) -> &'static Self {
+        Box::leak(Box::new(self))
+    }
+
+    /// A private copy of the arguments.
+    pub(crate) fn arguments(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.argument_len];
+        // SAFETY: copies `argument_len` bytes.
+        // - where: from behind the words, inside the region, as the constructors checked.
+        // - who: the parent wrote them before it gave the region away, and never again.
+        // - what: bytes.
+        unsafe {
+            ptr::copy_nonoverlapping(self.arguments_at(), bytes.as_mut_ptr(), bytes.len());
+        }
+        bytes
+    }
+
+    fn arguments_at(&self) -> *mut u8 {
+        self.region.as_ptr().wrapping_add(size_of::<Words>())
+    }
+}
+
+/// The parent's side.
+impl Words {
+    pub(crate) fn go(&self) {
+        self.decide(GO);
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.decide(CANCELLED);
+    }
+
+    pub(crate) fn take(&self) {
+        self.decide(TAKEN);
+    }
+
+    fn decide(&self, decision: u32) {
+        // Release: pairs with the Acquire loads in `wait_go` and `wait_taken`.
+        self.parent.store(decision, Release);
+        futex::wake_all(&self.parent, Scope::Shared);
+    }
+
+    /// The report, once it is there.
+    pub(crate) fn reported(&self) -> Option<Kind> {
+        // Acquire: pairs with the Release store in `tell`; what is read below came before.
+        if self.report.load(Acquire) != REPORTED {
+            return None;
+        }
+        // Relaxed: published by the store above.
+        Some(match self.kind.load(Relaxed) {
+            KIND_VALUE => Kind::Value,
+            KIND_PANIC => Kind::Panic,
+            KIND_UNENCODABLE => Kind::Unencodable,
+            _ => Kind::NoSpace {
+                len: self.len.load(Relaxed),
+            },
+        })
+    }
+
+    /// The block of the report.
+    pub(crate) fn accept(&self) -> Option<Block> {
+        // Acquire: pairs with the Release of `Block::give`.
+        Block::accept(self.mailbox.load(Acquire))
+    }
+
+    /// What to wait for until the report is there.
+    pub(crate) fn watch(&self) -> Watch<'_> {
+        Watch {
+            word: &self.report,
+            expected: 0,
+            scope: Scope::Shared,
+        }
+    }
+}
+
+/// The child's side. Its waits have no deadline: a parent that dies takes the child along.
+impl Words {
+    /// Waits for the parent's word; `false` when it has given this start up.
+    pub(crate) fn wait_go(&self) -> bool {
+        self.wait_until(|parent| parent != 0);
+        // Acquire: pairs with the Release in `decide`.
+        self.parent.load(Acquire) != CANCELLED
+    }
+
+    pub(crate) fn wait_taken(&self) {
+        self.wait_until(|parent| parent == TAKEN);
+    }
+
+    fn wait_until(&self, is_done: impl Fn(u32) -> bool) {
+        loop {
+            // Acquire: pairs with the Release in `decide`.
+            let parent = self.parent.load(Acquire);
+            if is_done(parent) {
+                return;
+            }
+            match futex::wait(&self.parent, parent, Scope::Shared, Deadline::NEVER) {
+                Wake::Woken | Wake::Changed | Wake::TimedOut => {}
+            }
+        }
+    }
+
+    /// Gives a block to the parent and tells what it is.
+    pub(crate) fn report(
+        &self,
+        kind: Kind,
+        block: Block,
+        parent: Participant,
+    ) -> Result<(), GiveError> {
+        block.give(parent, &self.mailbox)?;
+        self.tell(kind);
+        Ok(())
+    }
+
+    pub(crate) fn tell(&self, kind: Kind) {
+        let number = match kind {
+            Kind::Value => KIND_VALUE,
+            Kind::Panic => KIND_PANIC,
+            Kind::Unencodable => KIND_UNENCODABLE,
+            Kind::NoSpace { len } => {
+                // Relaxed: published by the store of `report`.
+                self.len.store(len, Relaxed);
+                KIND_NO_SPACE
+            }
+        };
+        self.kind.store(number, Relaxed);
+        // Release: pairs with the Acquire load in `reported`.
+        self.report.store(REPORTED, Release);
+        futex::wake_all(&self.report, Scope::Shared);
+    }
+}
+
+/// Writes bytes to the beginning of a block.
+pub(crate) fn copy_into(block: &Block, bytes: &[u8]) {
+    assert!(block.len() >= bytes.len(), "the block was made for them");
+    // SAFETY: copies `bytes.len()` bytes.
+    // - where: to a block, which is mapped for ever and long enough, as asserted.
+    // - who: a block belongs to one process, which is this one; nobody else has its handle yet.
+    // - what: bytes.
+    unsafe {
+        ptr::copy_nonoverlapping(bytes.as_ptr(), block.as_ptr(), bytes.len());
+    }
+}
+
+/// A private copy of a block's bytes: decoding never reads what others could still write.
+pub(crate) fn bytes_of(block: &Block) -> Vec<u8> {
+    let mut bytes = vec![0; block.len()];
+    // SAFETY: copies `len` bytes.
+    // - where: from a block, which is mapped for ever and `len` bytes long.
+    // - who: the block was accepted, so this process alone has it.
+    // - what: bytes.
+    unsafe {
+        ptr::copy_nonoverlapping(block.as_ptr(), bytes.as_mut_ptr(), bytes.len());
+    }
+    bytes
+}
+
+const MESSAGE: usize = 1024;
+const LOCATION: usize = 256;
+const THREAD: usize = 64;
+
+/// The last panic of a process, for the case that it dies of it. Longer texts are cut.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct PanicNote {
+    state: AtomicU32,
+    message_len: AtomicU32,
+    location_len: AtomicU32,
+    thread_len: AtomicU32,
+    message: [AtomicU8; MESSAGE],
+    location: [AtomicU8; LOCATION],
+    thread: [AtomicU8; THREAD],
+}
+
+const NOTE_EMPTY: u32 = 0;
+const NOTE_BUSY: u32 = 1;
+const NOTE_WRITTEN: u32 = 2;
+
+impl PanicNote {
+    /// Writes a panic over the last one; of two threads that panic at once, one does.
+    pub(crate) fn write(&self, panic: &Panic) {
+        // Acquire: keeps the writes below behind this step; the other side is the Release below.
+        if self.state.swap(NOTE_BUSY, Acquire) == NOTE_BUSY {
+            return;
+        }
+        write_text(&self.message, &self.message_len, &panic.message);
+        let location = panic.location.as_deref().unwrap_or("");
+        write_text(&self.location, &self.location_len, location);
+        write_text(&self.thread, &self.thread_len, &panic.thread);
+        // Release: pairs with the Acquire load in `read`.
+        self.state.store(NOTE_WRITTEN, Release);
+    }
+
+    /// The last panic of a process that has ended.
+    pub(crate) fn read(&self) -> Panic {
+        // Acquire: pairs with the Release store in `write`.
+        if self.state.load(Acquire) == NOTE_EMPTY {
+            return Panic {
+                message: "the message was lost".to_owned(),
+                location: None,
+                thread: String::new(),
+            };
+        }
+        let location = read_text(&self.location, &self.location_len);
+        Panic {
+            message: read_text(&self.message, &self.message_len),
+            location: (!location.is_empty()).then_some(location),
+            thread: read_text(&self.thread, &self.thread_len),
+        }
+    }
+}
+
+fn write_text(place: &[AtomicU8], len: &AtomicU32, text: &str) {
+    let cut = text.floor_char_boundary(place.len());
+    for (cell, byte) in place.iter().zip(text[..cut].bytes()) {
+        // Relaxed: the note's state publishes it.
+        cell.store(byte, Relaxed);
+    }
+    len.store(cut as u32, Relaxed);
+}
+
+fn read_text(place: &[AtomicU8], len: &AtomicU32) -> String {
+    // Relaxed: the note's state was read with Acquire.
+    let len = len.load(Relaxed) as usize;
+    let bytes: Vec<u8> = place
+        .iter()
+        .take(len)
+        .map(|cell| cell.load(Relaxed))
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_come_back_as_they_were() {
+        let page = Page::new(b"some bytes").expect("space");
+        let other = Page::attach(page.region().clone(), page.argument_len()).expect("long enough");
+        assert_eq!(other.arguments(), b"some bytes");
+        assert!(Page::attach(page.region().clone(), u64::MAX).is_none());
+    }
+
+    #[test]
+    fn panic_note_keeps_the_last_panic_and_cuts_long_texts() {
+        let page = Page::new(b"").expect("space");
+        let note = &page.words().panic;
+        let mut panic = Panic {
+            message: "\u{e9}".repeat(MESSAGE),
+            location: Some("a.rs:1:2".into()),
+            thread: "worker".into(),
+        };
+        note.write(&panic);
+        let read = note.read();
+        assert_eq!(read.message, "\u{e9}".repeat(MESSAGE / 2));
+        assert_eq!(read.location, panic.location);
+        panic.location = None;
+        panic.message = "short".into();
+        note.write(&panic);
+        assert_eq!(note.read(), panic);
+    }
+
+    #[test]
+    fn report_is_there_after_it_was_told() {
+        let page = Page::new(b"").expect("space");
+        assert_eq!(page.words().reported(), None);
+        page.words().tell(Kind::NoSpace { len: 7 });
+        assert_eq!(page.words().reported(), Some(Kind::NoSpace { len: 7 }));
+        page.words().go();
+        assert!(page.words().wait_go());
+        page.words().cancel();
+        assert!(!page.words().wait_go());
+    }
+}

@@ -1,0 +1,282 @@
+//! A function that runs in a process of its own.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use manyhands_os::{Deadline, OsError};
+use manyhands_shm::arena::Participant;
+use manyhands_shm::handoff;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::callable::Callable;
+use crate::code::Code;
+use crate::exit::{Exit, ProcessError, SpawnError};
+use crate::limits::Limits;
+use crate::member::{Member, Outcome};
+use crate::page::bytes_of;
+use crate::spawn::{self, Options, StartMethod};
+
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+/// A function that runs in another process, and the value that it will return.
+///
+/// Dropping the handle lets the process go on; it is killed when this process ends.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_process::Process;
+///
+/// fn shout(times: usize, text: &str) -> String {
+///     text.to_uppercase().repeat(times)
+/// }
+///
+/// let mut process = Process::spawn(shout, (2, "ho"))?;
+/// assert_eq!(process.join()?, "HOHO");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Python: `multiprocessing.Process(target=f, args=args)`, `start()`.
+pub struct Process<R> {
+    member: Member,
+    value: PhantomData<fn() -> R>,
+}
+
+impl Process<()> {
+    /// Chooses more than the function: name, start method, limits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_process::{Process, StartMethod};
+    ///
+    /// let builder = Process::builder().name("adder").start_method(StartMethod::Exec);
+    /// assert_eq!(builder.spawn(|a: i32, b: i32| a + b, (40, 2))?.join()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder() -> ProcessBuilder {
+        ProcessBuilder::new()
+    }
+}
+
+impl<R> Process<R> {
+    /// Calls `f` with `arguments`, a tuple, in a new process.
+    ///
+    /// Returns when the process has unpacked the arguments, so what they refer to in shared
+    /// memory is in its hands.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] when the process could not be started or did not get as far as `f`.
+    pub fn spawn<F, A>(f: F, arguments: A) -> Result<Self, SpawnError>
+    where
+        F: Callable<A, Output = R>,
+        A: Serialize + Deserialize<'static>,
+        R: Serialize + DeserializeOwned,
+    {
+        ProcessBuilder::new().spawn(f, arguments)
+    }
+
+    /// Waits until the function has returned and the process has ended; returns the value.
+    ///
+    /// A process that has handed its value over but does not exit (a handler of its exit hangs) is
+    /// not waited for longer than a second.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError`]: how the process ended without a value, or why the value did not arrive.
+    ///
+    /// Python: `Process.join()`, `exitcode`.
+    pub fn join(&mut self) -> Result<R, ProcessError>
+    where
+        R: DeserializeOwned,
+    {
+        loop {
+            if let Some(value) = self.wait_value(Deadline::NEVER)? {
+                return Ok(value);
+            }
+        }
+    }
+
+    /// As [`join`](Self::join), but returns `None` at once while the function runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn try_join(&mut self) -> Result<Option<R>, ProcessError>
+    where
+        R: DeserializeOwned,
+    {
+        self.wait_value(Deadline::now())
+    }
+
+    /// As [`join`](Self::join), but returns `None` after `timeout`; the process goes on, and can
+    /// be joined again.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn join_timeout(&mut self, timeout: Duration) -> Result<Option<R>, ProcessError>
+    where
+        R: DeserializeOwned,
+    {
+        self.wait_value(Deadline::after(timeout))
+    }
+
+    /// As [`join`](Self::join), but returns `None` at `deadline`; the process goes on, and can be
+    /// joined again.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn join_deadline(&mut self, deadline: Instant) -> Result<Option<R>, ProcessError>
+    where
+        R: DeserializeOwned,
+    {
+        self.wait_value(Deadline::at(deadline))
+    }
+
+    /// Asks the process to end, by `SIGTERM`.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses. A process that has ended is no error.
+    pub fn terminate(&self) -> Result<(), OsError> {
+        self.member.signal(SIGTERM)
+    }
+
+    /// Ends the process, by `SIGKILL`.
+    ///
+    /// # Errors
+    ///
+    /// As [`terminate`](Self::terminate).
+    pub fn kill(&self) -> Result<(), OsError> {
+        self.member.signal(SIGKILL)
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.member.pid()
+    }
+
+    /// Which member of the family the process is.
+    pub fn participant(&self) -> Participant {
+        self.member.place().seat.participant()
+    }
+
+    /// Whether the process has not ended yet.
+    pub fn is_alive(&self) -> bool {
+        self.member.is_alive()
+    }
+
+    /// How the process ended, `None` while it runs.
+    pub fn exit(&self) -> Option<Exit> {
+        self.member.exit()
+    }
+
+    /// A descriptor that becomes readable when the process has ended: for `poll` and its
+    /// relatives.
+    pub fn sentinel(&self) -> BorrowedFd<'_> {
+        self.member.as_fd()
+    }
+
+    fn wait_value(&mut self, deadline: Deadline) -> Result<Option<R>, ProcessError>
+    where
+        R: DeserializeOwned,
+    {
+        let pid = self.id();
+        let os = |source| ProcessError::Os { pid, source };
+        let Some(outcome) = self.member.wait_outcome(deadline).map_err(os)? else {
+            return Ok(None);
+        };
+        let result = match outcome {
+            Outcome::Value(block) => handoff::unpack(&bytes_of(&block))
+                .map(Some)
+                .map_err(|source| ProcessError::Undecodable { pid, source }),
+            Outcome::Taken => return Err(ProcessError::Taken { pid }),
+            Outcome::Unencodable(reason) => Err(ProcessError::Unencodable { pid, reason }),
+            Outcome::NoSpace(len) => Err(ProcessError::NoSpace { pid, len }),
+            Outcome::Ended(exit) => Err(ProcessError::Ended { pid, exit }),
+        };
+        self.member.release(deadline).map_err(os)?;
+        result
+    }
+}
+
+impl<R> fmt::Debug for Process<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("id", &self.id())
+            .field("participant", &self.participant())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Everything about a process that is to be started, except its function.
+#[derive(Clone, Debug)]
+#[must_use = "a builder starts nothing until `spawn`"]
+pub struct ProcessBuilder {
+    options: Options,
+}
+
+impl ProcessBuilder {
+    fn new() -> Self {
+        Self {
+            options: Options {
+                name: None,
+                method: StartMethod::default(),
+                limits: Limits::default(),
+                start_timeout: Duration::from_secs(60),
+            },
+        }
+    }
+
+    /// A name for the process: in the system's lists (15 bytes of it) and in its panics.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// How the process is made; [`StartMethod::Zygote`] if not chosen.
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.options.method = method;
+        self
+    }
+
+    /// What the process may use; all that its parent may if not chosen.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.options.limits = limits;
+        self
+    }
+
+    /// How long the process may take until it has unpacked its arguments; a minute if not
+    /// chosen.
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.options.start_timeout = timeout;
+        self
+    }
+
+    /// Calls `f` with `arguments`, a tuple, in a new process; see [`Process::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::spawn`].
+    pub fn spawn<F, A>(&self, f: F, arguments: A) -> Result<Process<F::Output>, SpawnError>
+    where
+        F: Callable<A>,
+        A: Serialize + Deserialize<'static>,
+        F::Output: Serialize + DeserializeOwned,
+    {
+        let parcel = handoff::pack(&arguments).map_err(SpawnError::Unencodable)?;
+        let code = Code::of_only_call::<F, A>(f);
+        let member = spawn::spawn(&self.options, code, &parcel)?;
+        Ok(Process {
+            member,
+            value: PhantomData,
+        })
+    }
+}

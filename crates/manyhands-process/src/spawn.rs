@@ -1,0 +1,257 @@
+//! Starting a child: from an order in a socket to a child that runs its function.
+//!
+//! 1. The parent reserves a seat in the arena, makes the page with the arguments, and sends the
+//!    order into one end of a socket pair.
+//! 2. A process is made that has the other end: by exec, or by the zygote's fork.
+//! 3. The child reads the order, sits down, unpacks the arguments, says so, and waits for the
+//!    parent's word in the page.
+//! 4. The parent, which has the child's pidfd by now, gives the word.
+//!
+//! The word is there for a zygote that is killed between its fork and its answer: its child is
+//! then told to leave, and another one started, so that the function runs once.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use manyhands_os::descriptor::poll_readable;
+use manyhands_os::process::Pidfd;
+use manyhands_os::{Deadline, OsError};
+use manyhands_shm::arena;
+use manyhands_shm::handoff::{self, Holds, Parcel};
+
+use crate::abandoned::{self, Abandoned, Place};
+use crate::code::Code;
+use crate::entry::{self, Role};
+use crate::exit::{Exit, SpawnError};
+use crate::limits::Limits;
+use crate::member::Member;
+use crate::message::{self, Envelope, Order, Refusal, Reply, TellError};
+use crate::page::Page;
+use crate::zygote;
+
+/// How a child's process is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StartMethod {
+    /// Forked from a small, single-threaded process of this program, which is started at first
+    /// use: fast, and independent of how large and how threaded this process is.
+    #[default]
+    Zygote,
+    /// A fresh image of this program.
+    Exec,
+}
+
+/// What to start, beside the function.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) name: Option<String>,
+    pub(crate) method: StartMethod,
+    pub(crate) limits: Limits,
+    pub(crate) start_timeout: Duration,
+}
+
+const SIGKILL: i32 = 9;
+
+/// How long a child that must end is waited for before it is left to end alone.
+const END_TIME: Duration = Duration::from_secs(5);
+
+/// Starts a child and waits until it has unpacked its arguments.
+pub(crate) fn spawn(
+    options: &Options,
+    code: Code,
+    arguments: &Parcel,
+) -> Result<Member, SpawnError> {
+    entry::check()?;
+    abandoned::sweep();
+    let deadline = Deadline::after(options.start_timeout);
+    let mut retries = 2;
+    loop {
+        let start = Start::prepare(options, code, arguments)?;
+        match start.make_process(options.method, deadline) {
+            Ok(started) => return started.wait_running(deadline),
+            // The zygote was killed; the next one is as good.
+            Err(MakeError::ZygoteGone) if retries > 0 => retries -= 1,
+            Err(MakeError::ZygoteGone) => return Err(SpawnError::Died(Exit::Unknown)),
+            Err(MakeError::Spawn(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why there is no process.
+#[derive(Debug)]
+pub(crate) enum MakeError {
+    /// The zygote ended; it may have forked before.
+    ZygoteGone,
+    Spawn(SpawnError),
+}
+
+impl From<OsError> for MakeError {
+    fn from(source: OsError) -> Self {
+        Self::Spawn(SpawnError::Os(source))
+    }
+}
+
+/// An order that lies in its socket.
+struct Start {
+    place: Place,
+    ours: OwnedFd,
+    theirs: OwnedFd,
+    /// Keep the page alive until the child has it.
+    _holds: Holds,
+}
+
+impl Start {
+    fn prepare(options: &Options, code: Code, arguments: &Parcel) -> Result<Self, SpawnError> {
+        let arena = arena::family()?;
+        let page = Page::new(&arguments.bytes)?;
+        let (ours, theirs) = entry::socket_pair()?;
+        let order = Order {
+            page: page.region().clone(),
+            argument_len: page.argument_len(),
+            code,
+            library: code.library(),
+            name: options.name.clone(),
+            limits: options.limits,
+        };
+        let parcel = handoff::pack(&order).map_err(SpawnError::Unencodable)?;
+        let seat = arena.reserve_seat()?;
+        // From here on the place is cleaned when the start is dropped.
+        let start = Self {
+            place: Place { seat, page },
+            ours,
+            theirs,
+            _holds: parcel.holds,
+        };
+        // A seat that was reserved just now is not gone.
+        let _ = start.place.page.region().hold_for(seat.participant());
+        let envelope = Envelope {
+            seat,
+            order: parcel.bytes,
+        };
+        match message::tell(start.ours.as_fd(), &envelope, &[arena.as_fd()]) {
+            Ok(()) => Ok(start),
+            Err(TellError::Os(source)) => Err(start.fail(SpawnError::Os(source))),
+            Err(TellError::TooLong | TellError::Unencodable) => {
+                let reason = "the process's name is too long".to_owned();
+                Err(start.fail(SpawnError::Setup { reason }))
+            }
+        }
+    }
+
+    fn make_process(self, method: StartMethod, deadline: Deadline) -> Result<Started, MakeError> {
+        let made = match method {
+            StartMethod::Exec => exec(&self.theirs),
+            StartMethod::Zygote => zygote::fork(self.theirs.as_fd(), deadline),
+        };
+        match made {
+            Ok((pid, pidfd)) => {
+                self.place.page.words().go();
+                Ok(Started {
+                    member: Member::new(pid, pidfd, self.place),
+                    socket: self.ours,
+                    _holds: self._holds,
+                })
+            }
+            Err(error) => {
+                self.give_up();
+                Err(error)
+            }
+        }
+    }
+
+    fn fail(self, error: SpawnError) -> SpawnError {
+        self.place.clean();
+        error
+    }
+
+    /// No process is known; but a zygote that was killed may have forked one.
+    fn give_up(self) {
+        let Self {
+            place,
+            ours,
+            theirs,
+            _holds,
+        } = self;
+        place.page.words().cancel();
+        drop(theirs);
+        // Such a child says hello, or closes its end by ending; without one, the end is at once.
+        let deadline = Deadline::after(END_TIME);
+        while poll_readable(&[ours.as_fd()], deadline).is_ok_and(|ready| ready[0]) {
+            match message::hear::<Reply>(ours.as_fd()) {
+                Some((Reply::Hello { pid }, _)) => {
+                    if let Ok(pidfd) = Pidfd::open(pid) {
+                        let place = Some(place);
+                        return abandoned::leave(Abandoned { pidfd, place });
+                    }
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        place.clean();
+    }
+}
+
+fn exec(theirs: &OwnedFd) -> Result<(u32, Pidfd), MakeError> {
+    let pid = entry::start_image(Role::Child, theirs.as_fd())?;
+    Ok((pid, Pidfd::open(pid)?))
+}
+
+/// A child that gets ready.
+struct Started {
+    member: Member,
+    socket: OwnedFd,
+    _holds: Holds,
+}
+
+impl Started {
+    fn wait_running(self, deadline: Deadline) -> Result<Member, SpawnError> {
+        loop {
+            let descriptors = [self.socket.as_fd(), self.member.as_fd()];
+            let ready = match poll_readable(&descriptors, deadline) {
+                Ok(ready) => ready,
+                Err(source) => return Err(self.end(SpawnError::Os(source))),
+            };
+            if !ready[0] && !ready[1] {
+                return Err(self.end(SpawnError::TimedOut));
+            }
+            if !ready[0] {
+                return Err(self.died());
+            }
+            match message::hear::<Reply>(self.socket.as_fd()) {
+                Some((Reply::Hello { .. }, _)) => {}
+                Some((Reply::Running, _)) => return Ok(self.member),
+                Some((Reply::Refused(refusal), _)) => return Err(self.end(refusal.into())),
+                None => return Err(self.died()),
+            }
+        }
+    }
+
+    /// The child closed its socket without a word, so it has ended, or is about to.
+    fn died(self) -> SpawnError {
+        match self.member.wait_outcome(Deadline::after(END_TIME)) {
+            Ok(Some(_)) => SpawnError::Died(self.member.exit().unwrap_or(Exit::Unknown)),
+            Ok(None) => self.end(SpawnError::TimedOut),
+            Err(source) => self.end(SpawnError::Os(source)),
+        }
+    }
+
+    /// Sees to it that the child ends.
+    fn end(self, error: SpawnError) -> SpawnError {
+        // A child that has ended feels nothing; one that cannot be killed is left behind.
+        let _ = self.member.pidfd().signal(SIGKILL);
+        let _ = self.member.wait_outcome(Deadline::after(END_TIME));
+        error
+    }
+}
+
+impl From<Refusal> for SpawnError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::BuildMismatch(reason) => Self::BuildMismatch { reason },
+            Refusal::Undecodable(reason) => Self::Undecodable { reason },
+            Refusal::Setup(reason) => Self::Setup { reason },
+            Refusal::Panicked(panic) => Self::Died(Exit::Panicked(panic)),
+        }
+    }
+}
