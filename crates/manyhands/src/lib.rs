@@ -1,1 +1,53 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub use manyhands_channel as channel;
+pub use manyhands_executor as executor;
+pub use manyhands_manager as manager;
+pub use manyhands_os as os;
+pub use manyhands_process as process;
+pub use manyhands_shm as shm;
+pub use manyhands_sync as sync;
+
+#[doc(inline)]
+pub use manyhands_channel::{Connection, Pipe};
+#[doc(inline)]
+pub use manyhands_executor::{
+    Death, Executor, Phase, Pool, ProcessPoolExecutor, Shutdown, SubmitError, Task, TaskError,
+    ThreadPoolExecutor, as_completed, wait,
+};
+#[doc(inline)]
+pub use manyhands_process::{
+    CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod, Thread, Timer, Zygote,
+};
+#[doc(inline)]
+pub use manyhands_shm::{Handoff, Region, Shared};
+#[doc(inline)]
+pub use manyhands_sync::{Event, Lock, LockError, LockGuard, Shareable};
+
+/// Implements [`Shareable`](trait@Shareable) for a struct whose fields all are.
+///
+/// What cannot lie in memory that several processes map is refused by name, with what to use
+/// instead.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands::{Lock, Shareable, Shared};
+///
+/// #[derive(Shareable)]
+/// struct Score {
+///     points: Lock<i64>,
+///     level: u32,
+/// }
+///
+/// let score = Shared::new(Score { points: Lock::new(0), level: 3 })?;
+/// *score.points.lock().expect("nobody else has it") += 10;
+/// # Ok::<(), manyhands::shm::NoSpace>(())
+/// ```
+pub use manyhands_derive::FacadeShareable as Shareable;
+
+/// The example on the first page of the repository, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FirstPage;
