@@ -1,1 +1,22 @@
 #![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
+#![cfg_attr(
+    loom,
+    allow(
+        dead_code,
+        reason = "the model has the protocol only, and nobody who calls it"
+    )
+)]
+
+mod primitive;
+
+#[cfg(not(loom))]
+mod doorbell;
+#[cfg(not(loom))]
+pub mod pipe;
+pub mod ring;
+
+#[cfg(not(loom))]
+pub use doorbell::{Doorbell, Rung};
+#[cfg(not(loom))]
+pub use pipe::{Connection, Pipe, PipeError, Receiver, RecvError, SendError, Sender};

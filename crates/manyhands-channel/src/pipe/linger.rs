@@ -1,0 +1,85 @@
+//! Keeping what was sent alive until it is received.
+//!
+//! A handle to shared memory crosses as eight bytes; somebody must hold the object while it is on
+//! the way. The sender does, until the consumer's head has passed the message: the receiver unpacks
+//! before it moves its head. A sender that is dropped earlier leaves its holds to the process.
+
+use std::collections::VecDeque;
+
+use manyhands_shm::handoff::Holds;
+use manyhands_sync::{Lock, LockGuard};
+
+use crate::ring::{Producer, Progression};
+
+/// The holds of messages that are on the way, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Lingering {
+    progression: Option<Progression>,
+    /// Each with the position behind its message.
+    holds: VecDeque<(u64, Holds)>,
+}
+
+/// What dropped senders left. Looked through whenever a sender of handles comes by.
+static LEFT_BEHIND: Lock<Vec<Lingering>> = Lock::new(Vec::new());
+
+impl Lingering {
+    /// Keeps the holds of the message that was sent last.
+    pub(crate) fn keep(&mut self, producer: &Producer, holds: Holds) {
+        if !holds.is_empty() {
+            self.progression
+                .get_or_insert_with(|| producer.progression());
+            self.holds.push_back((producer.position(), holds));
+        }
+    }
+
+    /// Drops the holds of messages that were received.
+    pub(crate) fn release(&mut self) {
+        if self.progression.is_some() {
+            self.drop_received();
+            sweep(None);
+        }
+    }
+
+    fn drop_received(&mut self) {
+        if let Some(progression) = &self.progression {
+            let received = |(position, _): &mut (u64, Holds)| progression.has_passed(*position);
+            while self.holds.pop_front_if(received).is_some() {}
+        }
+        if self.holds.is_empty() {
+            self.progression = None;
+        }
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.drop_received();
+        if !self.holds.is_empty() {
+            sweep(Some(Lingering {
+                progression: self.progression.take(),
+                holds: std::mem::take(&mut self.holds),
+            }));
+        }
+    }
+}
+
+/// Looks through what was left behind, and adds to it.
+fn sweep(newcomer: Option<Lingering>) {
+    let mut left = left_behind();
+    let mut all = std::mem::take(&mut *left);
+    all.extend(newcomer);
+    // Not under the lock: a hold may be a sender, whose drop comes here again.
+    drop(left);
+    for lingering in &mut all {
+        lingering.drop_received();
+    }
+    all.retain(|lingering| !lingering.holds.is_empty());
+    left_behind().append(&mut all);
+}
+
+fn left_behind() -> LockGuard<'static, Vec<Lingering>> {
+    LEFT_BEHIND.lock().unwrap_or_else(|error| {
+        let guard = error.into_guard();
+        guard.expect("a lock that is not shared is not counted")
+    })
+}

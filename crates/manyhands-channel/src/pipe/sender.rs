@@ -1,0 +1,108 @@
+//! The sending half of a pipe.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use manyhands_os::Deadline;
+use manyhands_shm::handoff;
+use serde::{Deserialize, Serialize};
+
+use crate::pipe::error::SendError;
+use crate::pipe::linger::Lingering;
+use crate::ring::{Patience, Producer};
+
+/// Sends values of type `T`. The other half is a [`Receiver`](crate::Receiver).
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "", transparent)]
+pub struct Sender<T> {
+    producer: Producer,
+    /// The encoding of the last value; kept for its memory.
+    #[serde(skip)]
+    buffer: Vec<u8>,
+    /// What keeps handles alive that were sent and not received yet.
+    #[serde(skip)]
+    lingering: Lingering,
+    #[serde(skip)]
+    values: PhantomData<fn(T)>,
+}
+
+impl<T> Sender<T> {
+    pub(crate) fn new(producer: Producer) -> Self {
+        Self {
+            producer,
+            buffer: Vec::new(),
+            lingering: Lingering::default(),
+            values: PhantomData,
+        }
+    }
+
+    /// Closes this half. The receiver gets what was sent before, and then "closed".
+    pub fn close(&mut self) {
+        self.producer.close();
+    }
+}
+
+impl<T: Serialize> Sender<T> {
+    /// Sends a value; waits while there is no room.
+    ///
+    /// Handles in the value stay alive until the receiver has them, also when this half is dropped
+    /// or closed first, as long as this process lives.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`], [`SendError::PeerDied`], [`SendError::Unencodable`],
+    /// [`SendError::Moved`] or [`SendError::Corrupt`].
+    pub fn send(&mut self, value: &T) -> Result<(), SendError> {
+        self.give(value, Patience::Until(Deadline::NEVER))
+    }
+
+    /// Sends a value if there is room for all of it now.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), or [`SendError::Full`], or [`SendError::TooLarge`] when it can
+    /// never be sent so. An end of a ring or a connection in the value is closed by the failure.
+    pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
+        self.give(value, Patience::None)
+    }
+
+    /// Sends a value; gives up after `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), or [`SendError::TimedOut`]. An end of a ring or a connection in the
+    /// value is closed by the failure.
+    pub fn send_timeout(&mut self, value: &T, timeout: Duration) -> Result<(), SendError> {
+        self.give(value, Patience::Until(Deadline::after(timeout)))
+    }
+
+    /// Sends a value; gives up at `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_timeout`](Self::send_timeout).
+    pub fn send_deadline(&mut self, value: &T, deadline: Instant) -> Result<(), SendError> {
+        self.give(value, Patience::Until(Deadline::at(deadline)))
+    }
+
+    fn give(&mut self, value: &T, patience: Patience) -> Result<(), SendError> {
+        // Before encoding, which moves ends of rings away: nobody would get them.
+        self.producer.check()?;
+        self.lingering.release();
+        self.buffer.clear();
+        let holds = handoff::pack_into(value, &mut self.buffer)?;
+        self.producer.send_patiently(&self.buffer, patience)?;
+        self.lingering.keep(&self.producer, holds);
+        Ok(())
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Sender")
+            .field("producer", &self.producer)
+            .finish()
+    }
+}

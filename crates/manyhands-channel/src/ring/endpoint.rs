@@ -1,0 +1,370 @@
+//! What both ends of a ring have in common: an owner, a peer, a place to sleep, a way to move.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+
+use manyhands_os::Deadline;
+use manyhands_os::futex::{Scope, Watch};
+use manyhands_os::process::Identity;
+use manyhands_shm::arena::{self, Participant};
+use manyhands_shm::{ArenaError, Region, handoff};
+use manyhands_sync::life::{self, WaitEnd};
+use serde::ser::SerializeTuple;
+use serde::{Serialize, Serializer};
+
+use crate::primitive::{AtomicU32, AtomicU64};
+use crate::ring::cursor::Memory;
+use crate::ring::error::End;
+use crate::ring::memory::Mapped;
+use crate::ring::parking::Parking;
+use crate::ring::seat::{SeatState, SeatWord};
+use crate::ring::spin::Spin;
+
+/// Which end of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Producer,
+    Consumer,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Side::Producer => Side::Consumer,
+            Side::Consumer => Side::Producer,
+        }
+    }
+
+    fn seat(self, memory: &Mapped) -> &AtomicU64 {
+        let [producer, consumer] = &memory.header().seats.0;
+        match self {
+            Side::Producer => producer,
+            Side::Consumer => consumer,
+        }
+    }
+
+    fn parking(self, memory: &Mapped) -> &Parking {
+        match self {
+            Side::Producer => &memory.header().producer_parking.0.parking,
+            Side::Consumer => &memory.header().consumer_parking.0,
+        }
+    }
+}
+
+/// How long a call may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// Look, do not wait.
+    None,
+    /// Wait until the deadline.
+    Until(Deadline),
+}
+
+impl Patience {
+    /// The deadline to sleep until, `None` when there is nothing to wait for any more.
+    pub(crate) fn left(self) -> Option<Deadline> {
+        match self {
+            Patience::None => None,
+            Patience::Until(deadline) => (!deadline.has_passed()).then_some(deadline),
+        }
+    }
+}
+
+/// What the other end is doing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    /// It, or the process that is sending it somewhere, lives.
+    Lives(SeatWord),
+    /// No more will come from it.
+    Ended(End),
+}
+
+/// One end of a ring, without its cursor.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    memory: Mapped,
+    side: Side,
+    me: Participant,
+    /// Our own word while the end is ours. In a cell because serializing moves the end away.
+    own: Cell<Option<SeatWord>>,
+    /// The peer as it was last seen, for the report of its death: its own record may be gone then.
+    known: (SeatWord, Option<Identity>),
+    spin: Spin,
+}
+
+impl Endpoint {
+    /// The end `side` of a ring that this process has just made and initialized.
+    pub(crate) fn first(memory: Mapped, side: Side) -> Result<Self, ArenaError> {
+        let me = arena::family()?.me();
+        let own = SeatWord::open(me);
+        // Release, by AcqRel: nobody else knows the ring yet, but the rule is kept simple.
+        side.seat(&memory).swap(own.to_bits(), AcqRel);
+        Ok(Self::new(memory, side, me, own))
+    }
+
+    fn new(memory: Mapped, side: Side, me: Participant, own: SeatWord) -> Self {
+        Self {
+            memory,
+            side,
+            me,
+            own: Cell::new(Some(own)),
+            known: (SeatWord::from_bits(0), None),
+            spin: Spin::new(),
+        }
+    }
+
+    pub(crate) fn memory(&self) -> &Mapped {
+        &self.memory
+    }
+
+    /// Whether this end is still ours.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.own.get().is_some()
+    }
+
+    /// Looks at the other end.
+    pub(crate) fn peer(&mut self) -> Peer {
+        loop {
+            let word = self.peer_word();
+            match word.state() {
+                SeatState::Closed => return Peer::Ended(End::Closed),
+                SeatState::Abandoned => return Peer::Ended(End::PeerDied { who: self.known.1 }),
+                SeatState::Open | SeatState::InTransit => {}
+            }
+            let Some(owner) = word.owner() else {
+                return Peer::Ended(End::Corrupt);
+            };
+            if owner == self.me || owner.is_alive() {
+                if self.known.0 != word {
+                    self.known = (word, owner.identity());
+                }
+                return Peer::Lives(word);
+            }
+            if let Some(life) = owner.life() {
+                life.pass_on();
+            }
+            if self.has_died(word) {
+                let seen = self.known.1.filter(|_| self.known.0.owner() == Some(owner));
+                return Peer::Ended(End::PeerDied {
+                    who: seen.or_else(|| owner.identity()),
+                });
+            }
+        }
+    }
+
+    /// Who has the other end, or had it last.
+    pub(crate) fn peer_owner(&self) -> Option<Participant> {
+        self.peer_word().owner()
+    }
+
+    /// Waits until `ready`, until something happened to the peer, or until the deadline.
+    ///
+    /// May return early; the caller looks again. `word` is the peer's as [`peer`](Self::peer) saw
+    /// it: its owner's death ends the wait.
+    pub(crate) fn wait(&mut self, ready: impl Fn() -> bool, word: SeatWord, deadline: Deadline) {
+        let Self {
+            memory,
+            side,
+            me,
+            spin,
+            ..
+        } = self;
+        let seat = side.other().seat(memory);
+        // Acquire: partner is the change of the seat, see `rouse`.
+        let changed = || ready() || seat.load(Acquire) != word.to_bits();
+        let parking = side.parking(memory);
+        spin.wait(&changed, || {
+            parking.sleep(
+                || !changed(),
+                |futex, expected| {
+                    let owner = word.owner().filter(|owner| owner != me);
+                    sleep(futex, expected, owner, deadline);
+                },
+            )
+        });
+    }
+
+    /// Says that nothing more will be done with this end.
+    pub(crate) fn close(&mut self) {
+        if let Some(own) = self.own.take() {
+            let seat = self.side.seat(&self.memory);
+            settle(
+                &self.memory,
+                self.side,
+                seat,
+                own,
+                own.with(SeatState::Closed),
+            );
+        }
+    }
+
+    /// Packs this end: it belongs to nobody until the parcel is unpacked.
+    ///
+    /// Called only once the region went into the same parcel, so surely inside one.
+    fn depart<E: serde::ser::Error>(&self) -> Result<u64, E> {
+        let refused = |reason: &str| {
+            handoff::refuse(reason.to_owned());
+            E::custom(reason)
+        };
+        let own = self
+            .own
+            .get()
+            .ok_or_else(|| refused("the end of a ring was moved or closed"))?;
+        let departed = own.departed();
+        // A guard before the word, so that the end is closed even when the parcel refuses it.
+        let guard = InTransit {
+            memory: self.memory.clone(),
+            side: self.side,
+            departed,
+        };
+        self.own.set(None);
+        let seat = self.side.seat(&self.memory);
+        settle(&self.memory, self.side, seat, own, departed);
+        handoff::hold(guard).map_err(E::custom)?;
+        Ok(departed.to_bits())
+    }
+
+    /// Takes an end out of a parcel.
+    pub(crate) fn arrive<E: serde::de::Error>(
+        region: Region,
+        ticket: u64,
+        side: Side,
+    ) -> Result<Self, E> {
+        let refused = |reason: &str| {
+            handoff::refuse(reason.to_owned());
+            E::custom(reason)
+        };
+        let departed = SeatWord::from_bits(ticket);
+        let memory = Mapped::new(region).map_err(|_| refused("the region is no ring"))?;
+        let me = arena::family().map_err(E::custom)?.me();
+        let own = departed.arrived(me);
+        let is_ticket = departed.state() == SeatState::InTransit;
+        if !is_ticket || !settle(&memory, side, side.seat(&memory), departed, own) {
+            return Err(refused(
+                "the end of a ring was unpacked before, or given up",
+            ));
+        }
+        Ok(Self::new(memory, side, me, own))
+    }
+
+    fn peer_word(&self) -> SeatWord {
+        // Acquire: partner is the AcqRel in `settle`; what the peer did before it closed is seen.
+        SeatWord::from_bits(self.side.other().seat(&self.memory).load(Acquire))
+    }
+
+    /// Whether the peer that `word` names is dead for good, and not gone elsewhere before.
+    fn has_died(&self, word: SeatWord) -> bool {
+        if word.state() == SeatState::Open {
+            // Only its owner could have changed it, and before it died.
+            return self.peer_word() == word;
+        }
+        let seat = self.side.other().seat(&self.memory);
+        let abandoned = word.with(SeatState::Abandoned).to_bits();
+        // Acquire: when it failed, the word is looked at again anyway.
+        seat.compare_exchange(word.to_bits(), abandoned, AcqRel, Acquire)
+            .is_ok()
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// How far the consumer of a ring has come, also when the producer is gone.
+#[derive(Clone, Debug)]
+pub(crate) struct Progression {
+    memory: Mapped,
+}
+
+impl Progression {
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
+        Self {
+            memory: endpoint.memory.clone(),
+        }
+    }
+
+    /// Whether the consumer is done with what lies before `position`, or will never come there.
+    pub(crate) fn has_passed(&self, position: u64) -> bool {
+        // Acquire: partner is `Reader::release`; the consumer has unpacked what lies before.
+        let head = self.memory.header().head.0.load(Acquire);
+        let taken = head.wrapping_sub(position) as i64 >= 0;
+        // Acquire: as in `Endpoint::peer_word`.
+        let word = SeatWord::from_bits(Side::Consumer.seat(&self.memory).load(Acquire));
+        let comes = match word.state() {
+            SeatState::Open | SeatState::InTransit => {
+                word.owner().is_some_and(|who| who.is_alive())
+            }
+            SeatState::Closed | SeatState::Abandoned => false,
+        };
+        taken || !comes
+    }
+}
+
+/// Packs an end, with what else its side needs on arrival.
+pub(crate) fn serialize<S: Serializer, X: Serialize>(
+    endpoint: &Endpoint,
+    extra: &X,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut tuple = serializer.serialize_tuple(3)?;
+    // The region first: outside a parcel it fails, and the end stays where it is.
+    tuple.serialize_element(endpoint.memory.region())?;
+    tuple.serialize_element(&endpoint.depart::<S::Error>()?)?;
+    tuple.serialize_element(extra)?;
+    tuple.end()
+}
+
+/// Kept with a parcel: closes the end that is in it, if nobody has unpacked it when this drops.
+struct InTransit {
+    memory: Mapped,
+    side: Side,
+    departed: SeatWord,
+}
+
+impl Drop for InTransit {
+    fn drop(&mut self) {
+        let seat = self.side.seat(&self.memory);
+        let closed = self.departed.with(SeatState::Closed);
+        if !settle(&self.memory, self.side, seat, self.departed, closed) {
+            // Somebody has it. Should they have died before they woke our peer, it still sleeps
+            // on our life, and has to look anew.
+            rouse_other(&self.memory, self.side);
+        }
+    }
+}
+
+/// Changes the word of an end and wakes the other one, which may sleep on the life of the owner.
+fn settle(memory: &Mapped, side: Side, seat: &AtomicU64, from: SeatWord, to: SeatWord) -> bool {
+    // AcqRel: everything that this owner did is seen by who reads the word, or follows us on it.
+    let changed = seat
+        .compare_exchange(from.to_bits(), to.to_bits(), AcqRel, Acquire)
+        .is_ok();
+    if changed {
+        rouse_other(memory, side);
+    }
+    changed
+}
+
+fn rouse_other(memory: &Mapped, side: Side) {
+    side.other().parking(memory).rouse(|word| memory.wake(word));
+}
+
+/// Sleeps on the parking word, and on the life of the peer if it is another process.
+fn sleep(word: &AtomicU32, expected: u32, peer: Option<Participant>, deadline: Deadline) {
+    let object = Watch {
+        word,
+        expected,
+        scope: Scope::Shared,
+    };
+    // Nothing to watch when the peer was cleaned up meanwhile: not sleeping is right, the caller
+    // looks. How the sleep ended does not matter for the same reason.
+    let _: WaitEnd = match peer {
+        None => life::wait(object, &[], deadline),
+        Some(peer) => match peer.life() {
+            Some(life) => life::wait(object, &[life], deadline),
+            None => return,
+        },
+    };
+}

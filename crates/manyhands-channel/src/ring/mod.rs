@@ -1,0 +1,42 @@
+#![doc = include_str!("README.md")]
+
+mod cursor;
+mod layout;
+mod parking;
+
+#[cfg(not(loom))]
+mod consumer;
+#[cfg(not(loom))]
+mod endpoint;
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+mod memory;
+#[cfg(not(loom))]
+mod one_to_one;
+#[cfg(not(loom))]
+mod producer;
+#[cfg(not(loom))]
+mod seat;
+#[cfg(not(loom))]
+mod spin;
+
+#[cfg(not(loom))]
+pub use consumer::Consumer;
+#[cfg(not(loom))]
+pub(crate) use endpoint::{Patience, Progression};
+#[cfg(not(loom))]
+pub(crate) use error::Who;
+#[cfg(not(loom))]
+pub use error::{RecvError, RingError, SendError};
+#[cfg(not(loom))]
+pub use one_to_one::ring;
+#[cfg(not(loom))]
+pub use producer::{Producer, Progress, Slot};
+#[cfg(not(loom))]
+pub(crate) use spin::Spin;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,416 @@
+//! The sending end of a ring.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use manyhands_os::Deadline;
+use manyhands_shm::arena::Participant;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::doorbell::Doorbell;
+use crate::ring::cursor::{Pending, Writer};
+use crate::ring::endpoint::{self, Endpoint, Patience, Peer, Progression, Side};
+use crate::ring::error::{End, SendError};
+use crate::ring::layout::{Kind, RECORD_HEAD, record_size};
+use crate::ring::memory::Mapped;
+use crate::ring::seat::SeatWord;
+
+/// The end of a ring that messages are put into.
+///
+/// It belongs to one thread of one process at a time. Serializing it into a parcel moves it: here
+/// every further call fails with [`SendError::Moved`], and whoever unpacks the parcel has it. If
+/// the parcel is dropped unread, the end is closed.
+///
+/// Messages arrive in the order of the calls. A call that fails has sent nothing.
+pub struct Producer {
+    writer: Writer<Mapped>,
+    endpoint: Endpoint,
+    bell: Option<Doorbell>,
+    end: Option<End>,
+}
+
+/// How far a message got that [`Producer::push`] sends in parts.
+#[derive(Debug, Default)]
+pub struct Progress {
+    sent: usize,
+}
+
+impl Producer {
+    pub(crate) fn new(writer: Writer<Mapped>, endpoint: Endpoint) -> Self {
+        Self {
+            writer,
+            endpoint,
+            bell: None,
+            end: None,
+        }
+    }
+
+    /// Rings `bell` after every message from now on, and when this end is closed.
+    ///
+    /// The bell moves with the end.
+    pub fn attach_doorbell(&mut self, bell: &Doorbell) {
+        self.bell = Some(bell.clone());
+    }
+
+    /// Sends `message`; waits while the ring has too little room.
+    ///
+    /// A message larger than the ring goes in parts while the receiver takes them; should the
+    /// sender die in the middle, it never existed.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`], [`SendError::PeerDied`], [`SendError::Moved`] or
+    /// [`SendError::Corrupt`].
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_patiently(message, Patience::Until(Deadline::NEVER))
+    }
+
+    /// Sends `message` if there is room for all of it now.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), or [`SendError::Full`], or [`SendError::TooLarge`] when it can
+    /// never be sent so.
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_patiently(message, Patience::None)
+    }
+
+    /// Sends `message`; gives up after `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), or [`SendError::TimedOut`].
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_patiently(message, Patience::Until(Deadline::after(timeout)))
+    }
+
+    /// Sends `message`; gives up at `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), or [`SendError::TimedOut`].
+    pub fn send_deadline(&mut self, message: &[u8], deadline: Instant) -> Result<(), SendError> {
+        self.send_patiently(message, Patience::Until(Deadline::at(deadline)))
+    }
+
+    /// Sends as much of `message` as there is room for, without waiting; true when all is sent.
+    ///
+    /// For one thread that feeds many rings and must wait for none. Call it again with the same
+    /// message and progress until it is sent; sending anything else before gives the begun message
+    /// up, and the receiver never sees it.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_channel::ring::{Progress, ring};
+    ///
+    /// let (mut producer, mut consumer) = ring(64)?;
+    /// let message = vec![7; 1000];
+    /// let mut progress = Progress::default();
+    /// let mut received = Vec::new();
+    /// while !producer.push(&message, &mut progress)? {
+    ///     // The receiver takes the parts as they come; the message is whole at the end.
+    ///     assert!(consumer.try_recv(&mut received).is_err());
+    /// }
+    /// consumer.recv(&mut received)?;
+    /// assert_eq!(received, message);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn push(&mut self, message: &[u8], progress: &mut Progress) -> Result<bool, SendError> {
+        match self.advance(message, progress, Patience::None) {
+            Ok(()) => Ok(true),
+            Err(SendError::Full) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A slot for a message of `size` bytes, to be written in place; waits until there is room.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), or [`SendError::TooLarge`]: a slot is in one piece, and takes at
+    /// most half of the ring.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_channel::ring::ring;
+    ///
+    /// let (mut producer, mut consumer) = ring(1024)?;
+    /// let mut slot = producer.claim(4)?;
+    /// slot.copy_from_slice(b"four");
+    /// slot.commit();
+    /// let _never_committed = producer.claim(4)?;
+    ///
+    /// let mut message = Vec::new();
+    /// consumer.recv(&mut message)?;
+    /// assert_eq!(message, b"four");
+    /// assert!(consumer.try_recv(&mut message).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn claim(&mut self, size: usize) -> Result<Slot<'_>, SendError> {
+        let most = (self.writer.capacity() / 2 - RECORD_HEAD) as usize;
+        let length = u32::try_from(size).ok().filter(|_| size <= most);
+        let Some(length) = length else {
+            return Err(self.too_large(size));
+        };
+        loop {
+            let wanted = self.writer.claim_size(length);
+            self.make_room(wanted, Patience::Until(Deadline::NEVER))?;
+            let claimed = self.writer.claim(length);
+            if let Some((offset, pending)) =
+                claimed.map_err(|corrupt| self.finish(corrupt.into()))?
+            {
+                return Ok(Slot {
+                    producer: self,
+                    offset,
+                    length,
+                    pending,
+                });
+            }
+        }
+    }
+
+    /// Who has the other end, or had it last.
+    pub fn peer(&self) -> Option<Participant> {
+        self.endpoint.peer_owner()
+    }
+
+    /// The most bytes that the ring holds.
+    pub fn capacity(&self) -> usize {
+        self.writer.capacity() as usize
+    }
+
+    /// The position behind the last message, for [`is_taken`](Self::is_taken).
+    pub fn position(&self) -> u64 {
+        self.writer.position()
+    }
+
+    /// Whether the receiver is done with every message before `position`.
+    pub fn is_taken(&self, position: u64) -> bool {
+        self.writer.is_taken(position)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> &Mapped {
+        self.endpoint.memory()
+    }
+
+    pub(crate) fn progression(&self) -> Progression {
+        Progression::of(&self.endpoint)
+    }
+
+    /// Closes this end: the receiver gets what was sent, and then "closed".
+    pub fn close(&mut self) {
+        if self.endpoint.is_ours() {
+            self.endpoint.close();
+            self.ring_bell();
+        }
+    }
+
+    /// Why nothing can be sent any more, if that is so; looks, and does not wait.
+    pub(crate) fn check(&mut self) -> Result<SeatWord, SendError> {
+        if !self.endpoint.is_ours() {
+            return Err(SendError::Moved);
+        }
+        if let Some(end) = self.end {
+            return Err(end.into());
+        }
+        match self.endpoint.peer() {
+            Peer::Lives(word) => Ok(word),
+            Peer::Ended(end) => Err(self.finish(end)),
+        }
+    }
+
+    pub(crate) fn send_patiently(
+        &mut self,
+        message: &[u8],
+        patience: Patience,
+    ) -> Result<(), SendError> {
+        let fits = record_size(message.len() as u64) <= self.writer.capacity();
+        if !fits && matches!(patience, Patience::None) {
+            self.check()?;
+            return Err(self.too_large(message.len()));
+        }
+        self.advance(message, &mut Progress::default(), patience)
+    }
+
+    /// Sends the rest of `message` behind `progress`.
+    fn advance(
+        &mut self,
+        message: &[u8],
+        progress: &mut Progress,
+        patience: Patience,
+    ) -> Result<(), SendError> {
+        let whole = record_size(message.len() as u64);
+        if progress.sent == 0 && whole <= self.writer.capacity() {
+            self.make_room(whole, patience)?;
+            self.put(Kind::Whole, message);
+            return Ok(());
+        }
+        loop {
+            // Sent already, by a call before; more of nothing would not be a message.
+            if progress.sent > 0 && progress.sent >= message.len() {
+                return Ok(());
+            }
+            let rest = &message[progress.sent..];
+            // Half of the ring at a time lets the receiver read one half while we write the other.
+            let wanted = record_size(rest.len() as u64).min(self.writer.capacity() / 2);
+            let room = self.make_room(wanted, patience)?;
+            let part = rest.len().min((room - RECORD_HEAD) as usize);
+            let kind = match (progress.sent, part == rest.len()) {
+                (_, true) => Kind::Last,
+                (0, false) => Kind::First,
+                (_, false) => Kind::Middle,
+            };
+            self.put(kind, &rest[..part]);
+            progress.sent += part;
+            if kind == Kind::Last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for `wanted` free bytes; returns how many there are.
+    fn make_room(&mut self, wanted: u64, patience: Patience) -> Result<u64, SendError> {
+        loop {
+            let peer = self.check()?;
+            let room = self.writer.room(wanted);
+            let room = room.map_err(|corrupt| self.finish(corrupt.into()))?;
+            if room >= wanted {
+                return Ok(room);
+            }
+            let Some(deadline) = patience.left() else {
+                return Err(match patience {
+                    Patience::None => SendError::Full,
+                    Patience::Until(_) => SendError::TimedOut,
+                });
+            };
+            self.writer.announce(wanted);
+            let Self {
+                writer, endpoint, ..
+            } = self;
+            endpoint.wait(|| writer.has_room(wanted), peer, deadline);
+        }
+    }
+
+    fn put(&mut self, kind: Kind, payload: &[u8]) {
+        let pending = self.writer.put(kind, payload);
+        self.publish(pending);
+    }
+
+    fn publish(&mut self, pending: Pending) {
+        self.writer.publish(pending);
+        self.ring_bell();
+    }
+
+    fn ring_bell(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+
+    /// Remembers why this end is of no more use.
+    fn finish(&mut self, end: End) -> SendError {
+        self.end = Some(end);
+        end.into()
+    }
+
+    fn too_large(&self, size: usize) -> SendError {
+        SendError::TooLarge {
+            size,
+            capacity: self.capacity(),
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Serialize for Producer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        endpoint::serialize(&self.endpoint, &self.bell, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Producer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (region, ticket, bell) = Deserialize::deserialize(deserializer)?;
+        let endpoint = Endpoint::arrive(region, ticket, Side::Producer)?;
+        let writer = Writer::attach(endpoint.memory().clone());
+        let writer = writer.map_err(|_| D::Error::custom("the ring is corrupt"))?;
+        let mut producer = Self::new(writer, endpoint);
+        producer.bell = bell;
+        Ok(producer)
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Producer")
+            .field("capacity", &self.capacity())
+            .field("position", &self.position())
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Room for one message in the ring, to be written in place. Dropping it takes it back.
+///
+/// The bytes hold what was in the ring before; write all of them.
+#[must_use = "a slot that is not committed was never sent"]
+pub struct Slot<'a> {
+    producer: &'a mut Producer,
+    offset: u64,
+    length: u32,
+    pending: Pending,
+}
+
+impl Slot<'_> {
+    /// Sends the message.
+    pub fn commit(self) {
+        let Self {
+            producer, pending, ..
+        } = self;
+        producer.publish(pending);
+    }
+}
+
+impl Deref for Slot<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.producer
+            .writer
+            .memory()
+            .slot(self.offset, self.length.into())
+    }
+}
+
+impl DerefMut for Slot<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.producer
+            .writer
+            .memory_mut()
+            .slot_mut(self.offset, self.length.into())
+    }
+}
+
+impl fmt::Debug for Slot<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Slot")
+            .field("size", &self.length)
+            .finish_non_exhaustive()
+    }
+}
