@@ -1,9 +1,11 @@
 //! From a struct to its `Shareable` implementation.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
-use syn::{Attribute, Data, DeriveInput, Error, Field, Fields, Index, Path, Result};
+use quote::quote;
+use syn::{
+    Attribute, Data, DeriveInput, Error, Field, Fields, Index, Path, Result, WherePredicate,
+    parse_quote,
+};
 
 use crate::refuse;
 
@@ -21,15 +23,15 @@ fn try_shareable(input: &DeriveInput, room: Path) -> Result<TokenStream> {
 
     let name = &input.ident;
     let mut generics = input.generics.clone();
-    let bounds = &mut generics.make_where_clause().predicates;
-    for field in fields {
-        let held = &field.ty;
-        // With the field's span, so that the compiler's error points at the field.
-        let bound = quote_spanned!(held.span()=> #held: #room::Shareable);
-        bounds.push(syn::parse2(bound)?);
-    }
-    if !input.generics.params.is_empty() {
-        bounds.push(syn::parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static));
+    // Without parameters the calls below demand the same, and the compiler's errors then point at
+    // the fields.
+    if generics.type_params().next().is_some() {
+        let bounds = &mut generics.make_where_clause().predicates;
+        bounds.extend(fields.iter().map(|field| -> WherePredicate {
+            let held = &field.ty;
+            parse_quote!(#held: #room::Shareable)
+        }));
+        bounds.push(parse_quote!(Self: ::core::marker::Send + ::core::marker::Sync + 'static));
     }
     let (before, after, bounds) = generics.split_for_impl();
     let places = fields
@@ -39,8 +41,7 @@ fn try_shareable(input: &DeriveInput, room: Path) -> Result<TokenStream> {
     // No lint attribute here: a crate that forbids unsafe code may derive, because the compiler
     // does not look into the macros of other crates for that lint, but it would not let us allow it.
     Ok(quote! {
-        // SAFETY: every field is `Shareable`, which the bounds demand, and `placed` calls `placed`
-        // of every field.
+        // SAFETY: every field is `Shareable`, and `placed` calls `placed` of every field.
         #[automatically_derived]
         unsafe impl #before #room::Shareable for #name #after #bounds {
             fn placed(&self) {
@@ -105,8 +106,8 @@ fn refuse_packed(attributes: &[Attribute]) -> Result<()> {
     {
         let repr = attribute.meta.require_list()?.tokens.to_string();
         if repr.contains("packed") {
-            return Err(Error::new(
-                attribute.span(),
+            return Err(Error::new_spanned(
+                attribute,
                 "a packed struct cannot derive Shareable: its fields are not aligned, so locks and \
                  atomics in it would not work; leave `packed` out",
             ));

@@ -4,7 +4,6 @@
 //! says it in ours. It goes by the names in the source, so a type under another name is left to the
 //! bounds.
 
-use syn::spanned::Spanned;
 use syn::{
     Error, Fields, GenericArgument, Generics, Path, PathArguments, PathSegment, Result, Type,
 };
@@ -28,7 +27,7 @@ pub(crate) fn fields(fields: &Fields) -> Result<()> {
             let text = format!(
                 "field {name} cannot live in shared memory: {what} {why}; use {instead} instead"
             );
-            let fault = Error::new(place.span(), text);
+            let fault = Error::new_spanned(place, text);
             match &mut faults {
                 Some(faults) => faults.combine(fault),
                 None => faults = Some(fault),
@@ -42,8 +41,8 @@ pub(crate) fn fields(fields: &Fields) -> Result<()> {
 pub(crate) fn lifetimes(generics: &Generics) -> Result<()> {
     match generics.lifetimes().next() {
         None => Ok(()),
-        Some(lifetime) => Err(Error::new(
-            lifetime.span(),
+        Some(lifetime) => Err(Error::new_spanned(
+            lifetime,
             "a type that borrows cannot derive Shareable: a reference means nothing in another \
              process; own the data",
         )),

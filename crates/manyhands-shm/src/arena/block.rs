@@ -103,7 +103,7 @@ pub struct Block {
     address: *mut u8,
     len: usize,
     /// How many of the bytes may be other than zero.
-    dirty: usize,
+    pub(super) dirty: usize,
 }
 
 // SAFETY: a block is an address and plain words. The memory stays mapped for ever, and whoever

@@ -224,4 +224,4 @@ fn end_with_parent() {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use super::{Arena, Participant};
 const BATCH: u32 = 1024;
 
 /// The seats that are being ended, with their words at the time.
-type Endings = Vec<(u16, SeatWord)>;
+pub(super) type Endings = Vec<(u16, SeatWord)>;
 
 impl Arena {
     /// Takes back everything that a dead process had: its blocks, its holds, the seats that it
@@ -126,7 +126,7 @@ impl Arena {
 
     /// A holder mask of the seats that nobody has finished meanwhile. Under the arena's lock, under
     /// which seats are finished: a seat that has passed to another must keep its bits.
-    fn still_ending(&self, endings: &Endings) -> [u64; HOLDER_WORDS] {
+    pub(super) fn still_ending(&self, endings: &Endings) -> [u64; HOLDER_WORDS] {
         let mut mask = [0; HOLDER_WORDS];
         for (slot, word) in endings {
             if self.seat_word(*slot) == *word {
@@ -173,7 +173,7 @@ impl Arena {
     }
 
     /// Makes an ended seat free, unless another reaper has done it.
-    fn free_seat(&self, slot: u16, word: SeatWord) {
+    pub(super) fn free_seat(&self, slot: u16, word: SeatWord) {
         let _guard = self.lock();
         if self.seat_word(slot) != word {
             return;

@@ -1,1 +1,185 @@
-//! Tests.
+//! Values that several participants share.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use manyhands_sync::{Event, Lock};
+
+use super::*;
+use crate::arena::tests::{in_use, member, root};
+
+/// Counts what happens to it, in memory that outlives it.
+struct Witness {
+    counts: &'static Counts,
+    placed: AtomicU32,
+}
+
+#[derive(Default)]
+struct Counts {
+    placed: AtomicU32,
+    dropped: AtomicU32,
+}
+
+// SAFETY: not true of the reference; but all members of these tests are one process.
+unsafe impl Shareable for Witness {
+    fn placed(&self) {
+        self.placed.fetch_add(1, SeqCst);
+        self.counts.placed.fetch_add(1, SeqCst);
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.counts.dropped.fetch_add(1, SeqCst);
+    }
+}
+
+fn witness() -> (Witness, &'static Counts) {
+    let counts: &'static Counts = Box::leak(Box::default());
+    (
+        Witness {
+            counts,
+            placed: AtomicU32::new(0),
+        },
+        counts,
+    )
+}
+
+fn attach<T: Shareable>(arena: &'static Arena, value: &Shared<T>) -> Shared<T> {
+    let mut hold = Hold::attach(arena, Shared::handle(value), mark::<T>()).expect("alive");
+    finish_with::<T>(&mut hold);
+    Shared {
+        hold: Arc::new(hold),
+        value: PhantomData,
+    }
+}
+
+#[test]
+fn value_is_placed_once_and_dropped_once_by_the_last_holder() {
+    let arena = root(1 << 20);
+    let others = [member(arena), member(arena)];
+    let (value, counts) = witness();
+    let mine = Shared::new_in(arena, value).expect("room");
+    assert_eq!(mine.placed.load(SeqCst), 1);
+    let more: Vec<Shared<Witness>> = others
+        .iter()
+        .cycle()
+        .take(5)
+        .map(|other| attach(other, &mine))
+        .collect();
+    let clone = more[3].clone();
+    drop(mine);
+    drop(more);
+    assert_eq!(counts.dropped.load(SeqCst), 0);
+    drop(clone);
+    assert_eq!(counts.placed.load(SeqCst), 1);
+    assert_eq!(counts.dropped.load(SeqCst), 1);
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
+
+#[test]
+fn value_whose_last_holder_was_killed_is_freed_without_destructor() {
+    let arena = root(1 << 20);
+    let victim = member(arena);
+    let (value, counts) = witness();
+    std::mem::forget(Shared::new_in(victim, value).expect("room"));
+    arena.reap(victim.me());
+    assert_eq!(counts.dropped.load(SeqCst), 0);
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
+
+#[test]
+fn survivor_of_a_killed_holder_still_drops_the_value() {
+    let arena = root(1 << 20);
+    let victim = member(arena);
+    let (value, counts) = witness();
+    let mine = Shared::new_in(arena, value).expect("room");
+    std::mem::forget(attach(victim, &mine));
+    arena.reap(victim.me());
+    drop(mine);
+    assert_eq!(counts.dropped.load(SeqCst), 1);
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
+
+#[test]
+fn block_is_freed_when_the_destructor_panics() {
+    struct Angry;
+    // SAFETY: it has no contents.
+    unsafe impl Shareable for Angry {}
+    impl Drop for Angry {
+        fn drop(&mut self) {
+            panic!("in a destructor")
+        }
+    }
+    let arena = root(1 << 20);
+    let value = Shared::new_in(arena, Angry).expect("room");
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(value)));
+    assert!(outcome.is_err());
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
+
+#[test]
+fn lock_in_shared_memory_is_shared_between_members() {
+    let arena = root(1 << 20);
+    let other = member(arena);
+    let mine = Shared::new_in(arena, Lock::new(0_u64)).expect("room");
+    let theirs = attach(other, &mine);
+    std::thread::scope(|threads| {
+        for view in [&mine, &theirs] {
+            threads.spawn(move || {
+                for _ in 0..1000 {
+                    *view.lock().expect("nobody dies") += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(*mine.lock().expect("nobody dies"), 2000);
+}
+
+#[test]
+fn event_in_shared_memory_wakes_the_other_member() {
+    let arena = root(1 << 20);
+    let other = member(arena);
+    let mine = Shared::new_in(arena, Event::new()).expect("room");
+    let theirs = attach(other, &mine);
+    std::thread::scope(|threads| {
+        threads.spawn(|| theirs.wait());
+        mine.set();
+    });
+    assert!(theirs.is_set());
+}
+
+#[test]
+fn strictly_aligned_values_are_aligned() {
+    #[repr(align(4096))]
+    struct Page(AtomicU64);
+    // SAFETY: an atomic and padding.
+    unsafe impl Shareable for Page {}
+    let arena = root(1 << 20);
+    let _between = arena.allocate(64).expect("room");
+    let page = Shared::new_in(arena, Page(AtomicU64::new(3))).expect("room");
+    assert_eq!(&raw const *page as usize % 4096, 0);
+    assert_eq!(page.0.load(SeqCst), 3);
+    let unit = Shared::new_in(arena, ()).expect("room");
+    assert_eq!(format!("{unit:?}"), "Shared(())");
+}
+
+#[test]
+fn value_that_does_not_fit_is_dropped_and_reported() {
+    let arena = root(1 << 20);
+    let (value, counts) = witness();
+    while let Ok(block) = arena.allocate(1 << 14) {
+        std::mem::forget(block);
+    }
+    assert!(Shared::new_in(arena, (value, [0_u8; 16_000])).is_err());
+    assert_eq!(counts.dropped.load(SeqCst), 1);
+    assert_eq!(counts.placed.load(SeqCst), 0);
+}
+
+#[test]
+fn types_have_marks_of_their_own() {
+    assert_ne!(mark::<u64>(), mark::<i64>());
+    assert_ne!(mark::<Lock<u64>>(), mark::<Lock<i64>>());
+    assert_eq!(mark::<Lock<u64>>(), mark::<Lock<u64>>());
+    assert_ne!(mark::<u64>(), 0);
+}

@@ -1,0 +1,123 @@
+//! Shared blocks and their holders.
+
+use super::*;
+
+#[test]
+fn shared_block_lives_until_its_last_holder_leaves() {
+    let arena = root(1 << 20);
+    let other = member(arena);
+    let mine = Hold::share(arena.allocate(500).expect("room"), 0);
+    let (handle, address) = (mine.handle(), mine.address());
+    let theirs = Hold::attach(other, handle, 0).expect("alive");
+    assert_eq!(theirs.len(), 500);
+    assert_ne!(theirs.address(), address, "another map");
+    drop(mine);
+    assert_eq!(in_use(arena), (0, 0, 1));
+    drop(theirs);
+    assert_eq!(in_use(arena), (0, 0, 0));
+    assert!(Hold::attach(other, handle, 0).is_none());
+}
+
+#[test]
+fn holds_of_one_process_count_as_one_bit() {
+    let arena = root(1 << 20);
+    let first = Hold::share(arena.allocate(64).expect("room"), 0);
+    let more: Vec<Hold> = (0..10)
+        .map(|_| Hold::attach(arena, first.handle(), 0).expect("alive"))
+        .collect();
+    let handle = first.handle();
+    drop(first);
+    assert_eq!(in_use(arena), (0, 0, 1));
+    assert!(holders(arena, handle).contains(arena.me().slot()));
+    drop(more);
+    assert_eq!(in_use(arena), (0, 0, 0));
+    assert!(holders(arena, handle).is_empty());
+}
+
+#[test]
+fn handle_of_another_kind_is_refused() {
+    let arena = root(1 << 20);
+    let other = member(arena);
+    let hold = Hold::share(arena.allocate(64).expect("room"), 7);
+    assert!(Hold::attach(arena, hold.handle(), 0).is_none());
+    assert!(Hold::attach(other, hold.handle(), 8).is_none());
+    assert!(Hold::attach(other, hold.handle(), 7).is_some());
+}
+
+#[test]
+fn owned_block_cannot_be_attached() {
+    let arena = root(1 << 20);
+    let block = arena.allocate(64).expect("room");
+    assert!(Hold::attach(arena, block.handle(), 0).is_none());
+}
+
+#[test]
+fn child_finds_itself_a_holder_of_what_was_held_for_it() {
+    let arena = root(1 << 20);
+    let seat = arena.reserve_seat().expect("a seat");
+    let hold = Hold::share(arena.allocate(64).expect("room"), 0);
+    hold.hold_for(seat.participant()).expect("reserved");
+    let handle = hold.handle();
+    drop(hold);
+    assert_eq!(in_use(arena), (0, 0, 1));
+    let child = sit_down(arena, seat).expect("reserved");
+    drop(Hold::attach(child, handle, 0).expect("alive"));
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
+
+#[test]
+fn what_was_held_for_a_child_that_never_came_is_free() {
+    let arena = root(1 << 20);
+    let seat = arena.reserve_seat().expect("a seat");
+    let hold = Hold::share(arena.allocate(64).expect("room"), 0);
+    hold.hold_for(seat.participant()).expect("reserved");
+    drop(hold);
+    arena.release_seat(seat);
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
+
+#[test]
+fn nothing_can_be_held_for_a_participant_that_has_ended() {
+    let arena = root(1 << 20);
+    let seat = arena.reserve_seat().expect("a seat");
+    arena.release_seat(seat);
+    let hold = Hold::share(arena.allocate(64).expect("room"), 0);
+    assert!(hold.hold_for(seat.participant()).is_err());
+}
+
+#[test]
+fn holds_of_the_dead_are_dropped_and_those_of_others_stay() {
+    let arena = root(1 << 20);
+    let victim = member(arena);
+    let both = Hold::share(arena.allocate(64).expect("room"), 0);
+    std::mem::forget(Hold::attach(victim, both.handle(), 0).expect("alive"));
+    std::mem::forget(Hold::share(victim.allocate(64).expect("room"), 0));
+    assert_eq!(in_use(arena), (0, 0, 2));
+    arena.reap(victim.me());
+    assert_eq!(in_use(arena), (0, 0, 1));
+    assert!(!holders(arena, both.handle()).contains(victim.me().slot()));
+    assert!(holders(arena, both.handle()).contains(arena.me().slot()));
+}
+
+#[test]
+fn threads_of_several_participants_free_a_shared_block_exactly_once() {
+    let arena = root(1 << 20);
+    let members = [arena, member(arena), member(arena)];
+    for _ in 0..500 {
+        let first = Hold::share(arena.allocate(64).expect("room"), 0);
+        let handle = first.handle();
+        let holds: Vec<Hold> = members
+            .iter()
+            .cycle()
+            .take(6)
+            .map(|view| Hold::attach(view, handle, 0).expect("alive"))
+            .collect();
+        drop(first);
+        std::thread::scope(|threads| {
+            for hold in holds {
+                threads.spawn(move || drop(hold));
+            }
+        });
+        assert_eq!(in_use(arena), (0, 0, 0));
+    }
+}
