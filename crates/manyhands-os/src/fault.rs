@@ -216,14 +216,14 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     let info = unsafe { &*info };
     let code = info.si_code;
     if let Some(note) = installed() {
+        // SAFETY: the kernel passes the interrupted state to a handler installed with SA_SIGINFO.
+        let context = unsafe { &*context.cast::<libc::ucontext_t>() };
         let fault = if signal == libc::SIGABRT {
-            abort_cause(code)
+            abort_cause(code, context)
         } else {
             // SAFETY: SIGSEGV and SIGBUS carry an address.
             let address = unsafe { info.si_addr() }.addr();
-            // SAFETY: the kernel passes the interrupted state, which names the handler's stack.
-            let stack = unsafe { (*context.cast::<libc::ucontext_t>()).uc_stack };
-            access_cause(signal, code, address, &stack)
+            access_cause(signal, code, address, &context.uc_stack)
         };
         note.write(fault);
     }
@@ -236,14 +236,16 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     }
 }
 
-fn abort_cause(code: i32) -> Fault {
+fn abort_cause(code: i32, context: &libc::ucontext_t) -> Fault {
     if IS_PANICKING.get().is_some_and(|ask| ask()) {
         return Fault::Panic;
     }
     let errno = io::Error::last_os_error().raw_os_error();
-    // Rust and C++ abort when an allocation fails; nothing on their way changes the number.
+    // C++ aborts when an allocation fails, with nothing on its way that changes the number. Rust
+    // aborts too, but may print a backtrace before.
+    let lacks_memory = || errno == Some(libc::ENOMEM) || is_in_allocation_error(context);
     match limits::memory_limit() {
-        Some(allowed) if errno == Some(libc::ENOMEM) => Fault::MemoryLimit {
+        Some(allowed) if lacks_memory() => Fault::MemoryLimit {
             asked: limits::refused_bytes(),
             allowed,
         },
@@ -253,6 +255,39 @@ fn abort_cause(code: i32) -> Fault {
             address: 0,
         },
     }
+}
+
+/// How far up the stack the caller is looked for that reports a failed allocation, in words: the
+/// few frames between it and the abort take a fifth of this.
+const FRAMES: usize = 512;
+/// A return address this close behind the start of the (short) function lies in it.
+const FUNCTION_LENGTH: usize = 64;
+
+/// Whether the interrupted thread is inside of [`std::alloc::handle_alloc_error`]: whether a return
+/// address into it lies on the stack.
+fn is_in_allocation_error(context: &libc::ucontext_t) -> bool {
+    let reporter = std::alloc::handle_alloc_error as *const ();
+    let inside = reporter.addr()..=reporter.addr() + FUNCTION_LENGTH;
+    let top = ptr::with_exposed_provenance::<usize>(stack_pointer(context) & !7);
+    (0..FRAMES).any(|index| {
+        // SAFETY: reads a word of the interrupted thread's stack.
+        // - where: aligned, above the stack pointer and at most 4 KiB: the frames of the abort,
+        //   of its callers, and what the C library and the kernel lay above them.
+        // - who: the thread itself is stopped here.
+        // - what: any bits are valid for an integer.
+        let word = unsafe { top.wrapping_add(index).read_volatile() };
+        inside.contains(&word)
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn stack_pointer(context: &libc::ucontext_t) -> usize {
+    context.uc_mcontext.gregs[libc::REG_RSP as usize] as usize
+}
+
+#[cfg(target_arch = "aarch64")]
+fn stack_pointer(context: &libc::ucontext_t) -> usize {
+    context.uc_mcontext.sp as usize
 }
 
 fn access_cause(signal: i32, code: i32, address: usize, stack: &libc::stack_t) -> Fault {

@@ -1,9 +1,9 @@
 //! Starting processes: a fresh image of this program, or a fork of a pristine one.
 //!
 //! The fresh image is started from `/proc/self/exe`, never from a path: after an upgrade the path
-//! names another build, and the link still names this one. Descriptors are given over by
-//! number; they lose their close-on-exec mark in the new process only, so that no other process
-//! started at the same time gets them too.
+//! names another build, and the link still names this one. One descriptor is
+//! given over, unmarked in the new process only, so that no other process started at the same time
+//! gets it too.
 //!
 //! [`fork_sibling`] is for the zygote: `clone3` with `CLONE_PARENT`, so that the new process is a
 //! child of the zygote's parent, which alone may wait for it. It calls the kernel past the C
@@ -22,10 +22,13 @@ use crate::robust;
 /// The link to the file that this process runs, whatever became of its name.
 const OWN_IMAGE: &CStr = c"/proc/self/exe";
 
+/// The number under which a process started by [`start_own_image`] finds its descriptor.
+pub const INHERITED: RawFd = 3;
+
 /// Starts this program's own file in a new process and returns its process id.
 ///
-/// The new process gets `descriptors` under their present numbers, the standard streams, an
-/// empty signal mask, and the default action for broken pipes and faults.
+/// The new process gets `descriptor` as [`INHERITED`], the standard streams and no other
+/// descriptor, an empty signal mask, and the default action for broken pipes and faults.
 ///
 /// # Errors
 ///
@@ -33,12 +36,10 @@ const OWN_IMAGE: &CStr = c"/proc/self/exe";
 pub fn start_own_image(
     arguments: &[CString],
     environment: &[CString],
-    descriptors: &[BorrowedFd<'_>],
+    descriptor: BorrowedFd<'_>,
 ) -> Result<u32, OsError> {
     let mut actions = FileActions::new()?;
-    for descriptor in descriptors {
-        actions.inherit(descriptor.as_raw_fd())?;
-    }
+    actions.inherit_only(descriptor.as_raw_fd())?;
     let attributes = Attributes::new()?;
     let arguments = pointers(arguments);
     let environment = pointers(environment);
@@ -90,11 +91,28 @@ impl FileActions {
         Ok(Self { raw })
     }
 
-    /// Duplicating a descriptor to its own number clears its close-on-exec mark.
-    fn inherit(&mut self, fd: RawFd) -> Result<(), OsError> {
+    /// The duplicate has no close-on-exec mark, not even one of a descriptor to its own number;
+    /// whatever was forgotten to be marked is closed.
+    fn inherit_only(&mut self, fd: RawFd) -> Result<(), OsError> {
         // SAFETY: `raw` is initialized.
-        let code = unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.raw, fd, fd) };
-        check("posix_spawn_file_actions_adddup2", code)
+        let code =
+            unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.raw, fd, INHERITED) };
+        check("posix_spawn_file_actions_adddup2", code)?;
+        self.close_from(INHERITED + 1)
+    }
+
+    #[cfg(target_env = "gnu")]
+    fn close_from(&mut self, first: RawFd) -> Result<(), OsError> {
+        // SAFETY: `raw` is initialized.
+        let code =
+            unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.raw, first) };
+        check("posix_spawn_file_actions_addclosefrom_np", code)
+    }
+
+    /// Other C libraries lack the call; there, unmarked descriptors stay open.
+    #[cfg(not(target_env = "gnu"))]
+    fn close_from(&mut self, _first: RawFd) -> Result<(), OsError> {
+        Ok(())
     }
 }
 
@@ -323,7 +341,7 @@ mod tests {
         let (here, there) = seqpacket_pair().expect("pair");
         let arguments = [c"program", c"--list", c"--exact", c"no-such-test"].map(CStr::to_owned);
         let environment = [c"A=1".to_owned()];
-        let pid = start_own_image(&arguments, &environment, &[there.as_fd()]).expect("it starts");
+        let pid = start_own_image(&arguments, &environment, there.as_fd()).expect("it starts");
         let pidfd = Pidfd::open(pid).expect("our child");
         drop(there);
         assert_eq!(receive(here.as_fd(), &mut [0; 4]).expect("the end").0, 0);
