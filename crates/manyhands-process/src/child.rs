@@ -128,7 +128,7 @@ impl Ready {
         // What was printed comes before the report, as the caller expects.
         let _ = io::stdout().flush();
         let words = self.page.words();
-        match self.arena.allocate(parcel.bytes.len().max(1)) {
+        match self.arena.allocate(parcel.bytes.len()) {
             Ok(block) => {
                 copy_into(&block, &parcel.bytes);
                 // A parent that is gone ends this process too.

@@ -14,7 +14,7 @@
 use std::env;
 use std::ffi::{CString, OsStr, OsString, c_char, c_int};
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -28,7 +28,7 @@ use crate::{child, zygote};
 /// How deep children may have children.
 pub(crate) const MOST_GENERATIONS: u32 = 8;
 
-/// The environment variable that makes a process a child: `role:descriptor:generation:preload`.
+/// The environment variable that makes a process a child: `role:generation:preload`.
 const MARKER: &str = "MANYHANDS_CHILD";
 /// What `LD_PRELOAD` was before it was set to bring the constructor into a foreign program.
 const FORMER_PRELOAD: &str = "MANYHANDS_FORMER_PRELOAD";
@@ -87,9 +87,9 @@ extern "C" fn hook(
     // SAFETY: this is the constructor that is named, called by the loader with these arguments,
     // and none of the ways below returns.
     unsafe { image::run_later_constructors(HOOK, count, arguments, environment) };
-    // SAFETY: the parent gave this number, and this program has opened nothing yet that could
+    // SAFETY: the parent gave the descriptor under this number, and this program has opened nothing yet that could
     // own it.
-    let Ok(socket) = (unsafe { start::take_inherited(task.descriptor) }) else {
+    let Ok(socket) = (unsafe { start::take_inherited(start::INHERITED) }) else {
         start::exit_at_once(LOST);
     };
     match task.role {
@@ -109,7 +109,6 @@ fn has_argument() -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Task {
     role: Role,
-    descriptor: i32,
     generation: u32,
     has_preload: bool,
 }
@@ -124,7 +123,6 @@ impl Task {
         };
         Some(Self {
             role,
-            descriptor: parts.next()?.parse().ok()?,
             generation: parts.next()?.parse().ok()?,
             has_preload: parts.next()? == "1",
         })
@@ -136,7 +134,7 @@ impl Task {
             Role::Zygote => "zygote",
         };
         let preload = u8::from(self.has_preload);
-        format!("{role}:{}:{}:{preload}", self.descriptor, self.generation)
+        format!("{role}:{}:{preload}", self.generation)
     }
 }
 
@@ -201,7 +199,6 @@ pub(crate) fn start_image(role: Role, descriptor: BorrowedFd<'_>) -> Result<u32,
     let library = image::library_of(HOOK as *const ());
     let task = Task {
         role,
-        descriptor: descriptor.as_raw_fd(),
         generation: GENERATION.load(Relaxed) + 1,
         has_preload: library.is_some(),
     };
@@ -228,7 +225,7 @@ pub(crate) fn start_image(role: Role, descriptor: BorrowedFd<'_>) -> Result<u32,
         .into_iter()
         .filter_map(|argument| CString::new(argument.into_vec()).ok())
         .collect();
-    start::start_own_image(&arguments, &environment, &[descriptor])
+    start::start_own_image(&arguments, &environment, descriptor)
 }
 
 /// A line of the environment; `None` for one that no process could have been given.
@@ -249,12 +246,11 @@ mod tests {
     fn marker_is_read_as_it_was_written() {
         let task = Task {
             role: Role::Zygote,
-            descriptor: 17,
             generation: 3,
             has_preload: true,
         };
         assert_eq!(Task::parse(OsStr::new(&task.marker())), Some(task));
-        for broken in ["", "child", "child:1:2", "child:x:1:0", "parent:1:1:0"] {
+        for broken in ["", "child", "child:1", "child:x:1", "parent:1:0"] {
             assert_eq!(Task::parse(OsStr::new(broken)), None, "{broken}");
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use manyhands_os::descriptor::poll_readable;
 use manyhands_os::process::{Pidfd, Status};
 use manyhands_os::{Deadline, OsError};
 use manyhands_shm::arena::Block;
@@ -124,16 +125,20 @@ impl Member {
         if self.state().exit.is_some() {
             return Ok(true);
         }
-        // Two threads may get here; the later one learns `Unknown` and leaves what is there.
-        let Some(status) = self.pidfd().wait(deadline)? else {
+        if !poll_readable(&[self.as_fd()], deadline)?[0] {
             return Ok(false);
-        };
+        }
+        // Under the lock, because the status can be taken once only.
         let mut state = self.state();
         if state.exit.is_none() {
+            let status = self.pidfd().wait(Deadline::now())?;
             self.collect(&mut state);
+            let status = status.unwrap_or(Status::Unknown);
             state.exit = Some(self.exit_of(status, state.report.as_ref()));
             self.place.clean();
         }
+        drop(state);
+        abandoned::sweep();
         Ok(true)
     }
 

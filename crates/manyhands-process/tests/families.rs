@@ -1,0 +1,365 @@
+//! Processes among processes: what they share, what they inherit, and what is left when one is
+//! killed. Tests that count run in a child of their own, where no other test disturbs them.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::Duration;
+
+use manyhands_os::Deadline;
+use manyhands_os::descriptor::poll_readable;
+use manyhands_os::process::Pidfd;
+use manyhands_process::{Callable, Limits, PreloadError, Process, SpawnError, StartMethod, Zygote};
+use manyhands_shm::Shared;
+use manyhands_sync::Event;
+
+const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
+const LONG: Duration = Duration::from_secs(60);
+
+/// Runs a test's body in a process that has started nothing yet.
+fn alone(body: impl Callable<(), Output = ()>) {
+    let builder = Process::builder().start_method(StartMethod::Exec);
+    if let Err(error) = builder.spawn(body, ()).expect("it starts").join() {
+        panic!("{error}");
+    }
+}
+
+fn wait_for_ever() {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn shared_objects_in_arguments_are_the_same_there() {
+    for method in METHODS {
+        let counter = Shared::new(AtomicU32::new(5)).expect("space");
+        let mut process = Process::builder()
+            .start_method(method)
+            .spawn(
+                |counter: Shared<AtomicU32>| counter.fetch_add(1, SeqCst),
+                (counter.clone(),),
+            )
+            .expect("it starts");
+        assert_eq!(process.join().expect("a value"), 5);
+        assert_eq!(counter.load(SeqCst), 6);
+    }
+}
+
+#[test]
+fn shared_object_made_by_a_child_outlives_it() {
+    fn make() -> Shared<AtomicU32> {
+        Shared::new(AtomicU32::new(7)).expect("space")
+    }
+    let mut process = Process::spawn(make, ()).expect("it starts");
+    let counter = process.join().expect("a value");
+    assert!(!process.is_alive());
+    assert_eq!(counter.load(SeqCst), 7);
+}
+
+#[test]
+fn argument_dropped_after_the_spawn_is_still_the_childs() {
+    let gate = Shared::new(Event::new()).expect("space");
+    let counter = Shared::new(AtomicU32::new(5)).expect("space");
+    let read = |gate: Shared<Event>, counter: Shared<AtomicU32>| {
+        gate.wait();
+        counter.load(SeqCst)
+    };
+    let mut process = Process::spawn(read, (gate.clone(), counter)).expect("it starts");
+    gate.set();
+    assert_eq!(process.join().expect("a value"), 5);
+}
+
+/// Starts a grandchild, tells its id and that of the zygote, and waits for its own death.
+fn middle(pids: Shared<[AtomicU32; 2]>, ready: Shared<Event>, by_exec: bool) {
+    let method = METHODS[usize::from(!by_exec)];
+    let builder = Process::builder().start_method(method);
+    let grandchild = builder.spawn(wait_for_ever, ()).expect("a grandchild");
+    pids[0].store(grandchild.id(), SeqCst);
+    pids[1].store(Zygote::id().unwrap_or(0), SeqCst);
+    ready.set();
+    wait_for_ever();
+}
+
+#[test]
+fn grandchildren_and_zygotes_die_with_a_killed_parent() {
+    for method in METHODS {
+        let pids = Shared::new([AtomicU32::new(0), AtomicU32::new(0)]).expect("space");
+        let ready = Shared::new(Event::new()).expect("space");
+        let by_exec = method == StartMethod::Exec;
+        let child = Process::builder()
+            .start_method(method)
+            .spawn(middle, (pids.clone(), ready.clone(), by_exec))
+            .expect("it starts");
+        assert!(ready.wait_timeout(LONG), "the grandchild never came");
+        let orphans: Vec<Pidfd> = pids
+            .iter()
+            .map(|pid| pid.load(SeqCst))
+            .filter(|pid| *pid != 0)
+            .map(|pid| Pidfd::open(pid).expect("it runs"))
+            .collect();
+        assert_eq!(orphans.len(), if by_exec { 1 } else { 2 });
+        assert!(orphans.iter().all(|orphan| !orphan.has_ended()));
+        child.kill().expect("it is sent");
+        for orphan in orphans {
+            let status = orphan.wait(Deadline::after(LONG)).expect("wait");
+            assert!(status.is_some(), "it outlived its parent");
+        }
+    }
+}
+
+/// The state letters of this process's children, by id.
+fn children() -> Vec<(u32, char)> {
+    let me = std::process::id().to_string();
+    let pids = fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat[stat.rfind(')')? + 2..].split(' ');
+        let state = fields.next()?.chars().next()?;
+        (fields.next()? == me).then_some((pid, state))
+    })
+    .collect()
+}
+
+#[test]
+fn killed_zygote_is_replaced() {
+    fn body() {
+        let mut killed = Vec::new();
+        for n in 0..20_u32 {
+            let mut process = Process::spawn(|n: u32| n + 1, (n,)).expect("it starts");
+            assert_eq!(process.join().expect("a value"), n + 1);
+            let pid = Zygote::id().expect("it runs");
+            assert!(killed.iter().all(|(former, _)| *former != pid));
+            let zygote = Pidfd::open(pid).expect("it runs");
+            zygote.signal(9).expect("kill");
+            killed.push((pid, zygote));
+        }
+        wait_ends(killed.iter().map(|(_, zygote)| zygote));
+        drop(Process::spawn(|| (), ()).expect("it starts").join());
+        assert_eq!(children().len(), 1, "{:?}", children());
+    }
+    alone(body);
+}
+
+/// Waits until processes have ended, but leaves their status to whom it belongs.
+fn wait_ends<'a>(processes: impl Iterator<Item = &'a Pidfd>) {
+    for process in processes {
+        let ended = poll_readable(&[process.as_fd()], Deadline::after(LONG));
+        assert!(ended.expect("poll")[0], "it goes on");
+    }
+}
+
+#[test]
+fn zygotes_killed_at_any_time_lose_and_double_no_call() {
+    fn body() {
+        let calls = Shared::new(AtomicU32::new(0)).expect("space");
+        let stop = Shared::new(AtomicU32::new(0)).expect("space");
+        let killer = std::thread::spawn({
+            let stop = stop.clone();
+            move || {
+                let mut pause = 1_u64;
+                while stop.load(Relaxed) == 0 {
+                    if let Some(pidfd) = Zygote::id().and_then(|pid| Pidfd::open(pid).ok()) {
+                        let _ = pidfd.signal(9);
+                    }
+                    pause = pause * 7 % 1999;
+                    let nobody = Event::new();
+                    let _ = nobody.wait_timeout(Duration::from_micros(pause));
+                }
+            }
+        });
+        let (mut value_count, mut refused) = (0, 0);
+        for _ in 0..150 {
+            let count = |calls: Shared<AtomicU32>| calls.fetch_add(1, SeqCst);
+            match Process::spawn(count, (calls.clone(),)) {
+                Ok(mut process) => {
+                    process.join().expect("only zygotes are killed");
+                    value_count += 1;
+                }
+                // Three zygotes in a row were killed.
+                Err(SpawnError::Died(_)) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stop.store(1, Relaxed);
+        killer.join().expect("no panic");
+        assert_eq!(calls.load(SeqCst), value_count, "refused: {refused}");
+        drop(Process::spawn(|| (), ()).expect("it starts").join());
+        let zygote = Zygote::id().expect("it runs");
+        let others: Vec<Pidfd> = children()
+            .into_iter()
+            .filter(|(pid, _)| *pid != zygote)
+            .filter_map(|(pid, _)| Pidfd::open(pid).ok())
+            .collect();
+        wait_ends(others.iter());
+        drop(Process::spawn(|| (), ()).expect("it starts").join());
+        let left = children();
+        assert!(left.iter().all(|(pid, _)| *pid == zygote), "{left:?}");
+    }
+    alone(body);
+}
+
+#[test]
+fn children_see_the_environment_and_directory_of_now() {
+    fn body() {
+        fn look() -> (Option<String>, String) {
+            let directory = std::env::current_dir().expect("a directory");
+            (
+                std::env::var("FAMILY_TEST").ok(),
+                directory.display().to_string(),
+            )
+        }
+        for method in METHODS {
+            for (value, directory) in [("one", "/"), ("two", "/proc")] {
+                #[allow(unsafe_code, reason = "there is no safe way to change the environment")]
+                // SAFETY: no other thread of this program uses the environment now.
+                unsafe {
+                    std::env::set_var("FAMILY_TEST", value);
+                }
+                std::env::set_current_dir(directory).expect("it is there");
+                let builder = Process::builder().start_method(method);
+                let mut process = builder.spawn(look, ()).expect("it starts");
+                let seen = process.join().expect("a value");
+                assert_eq!(seen, (Some(value.to_owned()), directory.to_owned()));
+            }
+        }
+    }
+    alone(body);
+}
+
+#[test]
+fn children_are_not_marked_and_treat_signals_as_usual() {
+    fn look() -> (Vec<String>, u64) {
+        let ours = std::env::vars()
+            .map(|(name, _)| name)
+            .filter(|name| name.starts_with("MANYHANDS") || name == "LD_PRELOAD")
+            .collect();
+        let status = fs::read_to_string("/proc/self/status").expect("/proc");
+        let ignored = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigIgn:"))
+            .expect("there");
+        (
+            ours,
+            u64::from_str_radix(ignored.trim(), 16).expect("a number"),
+        )
+    }
+    let mine = look();
+    for method in METHODS {
+        let builder = Process::builder().start_method(method);
+        let mut process = builder.spawn(look, ()).expect("it starts");
+        let theirs = process.join().expect("a value");
+        assert_eq!(theirs, mine, "{method:?}");
+    }
+}
+
+#[test]
+fn preloaded_state_is_there_in_each_child() {
+    static LOADED: AtomicU32 = AtomicU32::new(0);
+    fn body() {
+        Zygote::preload(|| {
+            LOADED.fetch_add(1, SeqCst);
+        })
+        .expect("nothing was started");
+        for _ in 0..3 {
+            let mut process =
+                Process::spawn(|| LOADED.fetch_add(1, SeqCst), ()).expect("it starts");
+            assert_eq!(process.join().expect("a value"), 1);
+        }
+        assert_eq!(LOADED.load(SeqCst), 0);
+        assert_eq!(Zygote::preload(|| ()), Err(PreloadError));
+    }
+    alone(body);
+}
+
+#[test]
+fn bad_preloads_are_told_at_the_spawn() {
+    fn panics() {
+        Zygote::preload(|| panic!("cannot load")).expect("nothing was started");
+        let Err(SpawnError::Preload { reason }) = Process::spawn(|| (), ()) else {
+            panic!("it must not start");
+        };
+        assert!(reason.contains("cannot load"), "{reason}");
+    }
+    fn leaves_a_thread() {
+        Zygote::preload(|| drop(std::thread::spawn(wait_for_ever))).expect("nothing was started");
+        let refused = Process::spawn(|| (), ());
+        assert!(
+            matches!(refused, Err(SpawnError::Preload { .. })),
+            "{refused:?}"
+        );
+    }
+    fn spawns() {
+        Zygote::preload(|| {
+            let refused = Process::spawn(|| (), ());
+            assert!(
+                matches!(refused, Err(SpawnError::InsideStartingChild)),
+                "{refused:?}"
+            );
+        })
+        .expect("nothing was started");
+        assert!(Process::spawn(|| (), ()).is_ok());
+    }
+    alone(panics);
+    alone(leaves_a_thread);
+    alone(spawns);
+}
+
+#[test]
+fn stopped_zygote_is_an_error_after_the_start_timeout() {
+    fn body() {
+        drop(Process::spawn(|| (), ()).expect("it starts").join());
+        let zygote = Pidfd::open(Zygote::id().expect("it runs")).expect("it runs");
+        const SIGSTOP: i32 = 19;
+        zygote.signal(SIGSTOP).expect("it is sent");
+        let builder = Process::builder().start_timeout(Duration::from_millis(50));
+        let refused = builder.spawn(|| (), ());
+        assert!(matches!(refused, Err(SpawnError::TimedOut)), "{refused:?}");
+        drop(Process::spawn(|| (), ()).expect("the next zygote").join());
+    }
+    alone(body);
+}
+
+#[test]
+fn shortage_of_descriptors_is_an_error_that_passes() {
+    fn body() {
+        let mut kept = Vec::new();
+        let refused = loop {
+            match Process::spawn(|| (), ()) {
+                Ok(process) => {
+                    drop(process);
+                    kept.push(fs::File::open("/dev/null").expect("a descriptor"));
+                    while let Ok(file) = fs::File::open("/dev/null") {
+                        kept.push(file);
+                    }
+                    kept.truncate(kept.len() - 1);
+                }
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(refused, SpawnError::Os(_) | SpawnError::Died(_)),
+            "{refused}"
+        );
+        drop(kept);
+        drop(
+            Process::spawn(|| (), ())
+                .expect("there is room again")
+                .join(),
+        );
+    }
+    let limits = Limits {
+        descriptors: Some(64),
+        ..Limits::default()
+    };
+    let mut process = Process::builder()
+        .limits(limits)
+        .spawn(body, ())
+        .expect("it starts");
+    if let Err(error) = process.join() {
+        panic!("{error}");
+    }
+}

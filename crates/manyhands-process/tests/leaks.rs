@@ -1,0 +1,88 @@
+//! What is left after many processes: nothing. The only test of its program, since it counts what all
+//! tests of a program share.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use manyhands_os::Deadline;
+use manyhands_os::descriptor::poll_readable;
+use manyhands_os::process::Pidfd;
+use manyhands_process::{Process, StartMethod, Zygote};
+use manyhands_shm::arena;
+
+const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
+const LONG: Duration = Duration::from_secs(60);
+
+/// The state letters of this process's children, by id.
+fn children() -> Vec<(u32, char)> {
+    let me = std::process::id().to_string();
+    let pids = fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat[stat.rfind(')')? + 2..].split(' ');
+        let state = fields.next()?.chars().next()?;
+        (fields.next()? == me).then_some((pid, state))
+    })
+    .collect()
+}
+
+fn descriptors() -> BTreeSet<String> {
+    fs::read_dir("/proc/self/fd")
+        .expect("/proc")
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let target = fs::read_link(entry.path()).ok()?;
+            let is_the_list_itself = target.to_str()?.ends_with("/fd");
+            (!is_the_list_itself).then(|| format!("{:?} {}", entry.file_name(), target.display()))
+        })
+        .collect()
+}
+
+#[test]
+fn two_hundred_processes_leave_no_zombie_no_descriptor_and_no_memory() {
+    let spawn_one = |method, n: u64| {
+        let builder = Process::builder().start_method(method);
+        builder
+            .spawn(|n: u64| vec![n; 1000], (n,))
+            .expect("it starts")
+    };
+    let mut first = spawn_one(StartMethod::Zygote, 0);
+    assert_eq!(first.join().expect("a value").len(), 1000);
+    drop(first);
+    let arena = arena::family().expect("an arena");
+    let (before, used) = (descriptors(), arena.stats());
+    for n in 0..200 {
+        let method = METHODS[usize::from(n % 4 != 0)];
+        let mut process = spawn_one(method, n);
+        match n % 3 {
+            // Joined, dropped while it may run, and killed.
+            0 => assert_eq!(process.join().expect("a value")[0], n),
+            1 => drop(process),
+            _ => {
+                process.kill().expect("it is sent");
+                let _ = process.join();
+            }
+        }
+    }
+    // What was dropped is cleaned up by whoever comes later, when it has ended.
+    for (pid, _) in children() {
+        if Zygote::id() != Some(pid)
+            && let Ok(pidfd) = Pidfd::open(pid)
+        {
+            let ended = poll_readable(&[pidfd.as_fd()], Deadline::after(LONG));
+            assert!(ended.expect("poll")[0], "{pid} goes on");
+        }
+    }
+    drop(spawn_one(StartMethod::Zygote, 0).join().expect("a value"));
+    let zygote = Zygote::id().expect("it runs");
+    let left = children();
+    assert_eq!(left.len(), 1, "{left:?}, of which the zygote is {zygote}");
+    assert_eq!(left[0].0, zygote);
+    assert_eq!(descriptors(), before);
+    let now = arena.stats();
+    assert_eq!(format!("{:?}", now.classes), format!("{:?}", used.classes));
+}
