@@ -39,7 +39,7 @@ fn nonzero(value: u64) -> Option<u64> {
 /// Limits this process's memory to `bytes` above what it has now.
 ///
 /// What meets the limit ends the process with `SIGABRT` and a note
-/// ([`Fault::MemoryLimit`](crate::fault::Fault::MemoryLimit)), if a note was installed.
+/// ([`Fault::MemoryLimit`]), if a note was installed.
 ///
 /// # Errors
 ///
