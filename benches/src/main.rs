@@ -50,8 +50,9 @@ fn options() -> Option<Options> {
 
 fn run(options: &Options) -> Result<(), String> {
     let mut all = scenarios::all();
+    all.extend(scenarios::of_programs());
     if options.peers {
-        all.extend(scenarios::with_slow_peers());
+        all.extend(scenarios::of_python());
     }
     if let Some(only) = &options.only {
         all.retain(|scenario| scenario.name.contains(only.as_str()));

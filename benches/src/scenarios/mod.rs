@@ -2,26 +2,36 @@
 
 mod locks;
 mod memory;
+mod processes;
+mod python;
+mod rescue;
 mod rings;
 
 use std::time::{Duration, Instant};
 
 use crate::{Broken, Scenario};
 
-/// Everything that takes seconds.
+/// What needs nothing but this package.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(locks::scenarios());
     all.extend(memory::scenarios());
     all.extend(rings::scenarios());
+    all.extend(processes::scenarios());
     all
 }
 
-/// Peers that take long, or need something installed; what is missing is left out.
+/// What needs a program of this workspace, built for release.
 #[must_use]
-pub fn with_slow_peers() -> Vec<Scenario> {
-    Vec::new()
+pub fn of_programs() -> Vec<Scenario> {
+    rescue::scenarios()
+}
+
+/// Ours against CPython's; nothing where there is no `python3`.
+#[must_use]
+pub fn of_python() -> Vec<Scenario> {
+    python::scenarios()
 }
 
 /// Times `work`, then asks whether it did what it should.

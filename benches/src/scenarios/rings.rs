@@ -1,10 +1,12 @@
 //! Moving small messages: one way as fast as it goes, and there and back.
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use manyhands_channel::ring::{Consumer, Producer, ring};
+use manyhands_process::Process;
 
 use crate::{Broken, Contender, Role, Scenario};
 
@@ -37,6 +39,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             ],
             limit: None,
         },
+        Scenario {
+            name: "message there and back, 8 B x 20k, 2 processes",
+            count: 20_000,
+            rounds: 15,
+            contenders: vec![by_process(), by_cat()],
+            limit: None,
+        },
     ]
 }
 
@@ -46,8 +55,8 @@ trait Put: Send {
 }
 
 /// The end that they come out of, in order.
-trait Take: Send {
-    fn take(&mut self) -> u64;
+trait Receive: Send {
+    fn next(&mut self) -> u64;
 }
 
 impl Put for Producer {
@@ -58,9 +67,9 @@ impl Put for Producer {
     }
 }
 
-impl Take for Consumer {
+impl Receive for Consumer {
     #[inline]
-    fn take(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         let read = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes);
         let number = self.recv_with(read).expect("the other end lives");
         number.expect("eight bytes were sent")
@@ -73,8 +82,8 @@ impl Put for crossbeam_channel::Sender<u64> {
     }
 }
 
-impl Take for crossbeam_channel::Receiver<u64> {
-    fn take(&mut self) -> u64 {
+impl Receive for crossbeam_channel::Receiver<u64> {
+    fn next(&mut self) -> u64 {
         self.recv().expect("the other end lives")
     }
 }
@@ -86,8 +95,8 @@ impl Put for PipeWriter {
     }
 }
 
-impl Take for PipeReader {
-    fn take(&mut self) -> u64 {
+impl Receive for PipeReader {
+    fn next(&mut self) -> u64 {
         let mut bytes = [0; 8];
         self.read_exact(&mut bytes).expect("the other end lives");
         u64::from_ne_bytes(bytes)
@@ -114,14 +123,14 @@ fn make_pipe() -> (PipeWriter, PipeReader) {
 fn one_way<P, T>(name: &'static str, role: Role, make: fn() -> (P, T)) -> Contender
 where
     P: Put + 'static,
-    T: Take + 'static,
+    T: Receive + 'static,
 {
     let (mut put, mut take) = make();
     Contender::new(name, role, move |count| {
         let start = Instant::now();
         let in_order = thread::scope(|scope| {
             scope.spawn(|| (0..count).for_each(|number| put.put(number)));
-            (0..count).all(|number| take.take() == number)
+            (0..count).all(|number| take.next() == number)
         });
         judged(start.elapsed(), in_order)
     })
@@ -131,20 +140,68 @@ where
 fn there_and_back<P, T>(name: &'static str, role: Role, make: fn() -> (P, T)) -> Contender
 where
     P: Put + 'static,
-    T: Take + 'static,
+    T: Receive + 'static,
 {
     let (mut put_there, mut take_there) = make();
     let (mut put_back, mut take_back) = make();
     Contender::new(name, role, move |count| {
         let start = Instant::now();
         let answered = thread::scope(|scope| {
-            scope.spawn(|| (0..count).for_each(|_| put_back.put(take_there.take() + 1)));
+            scope.spawn(|| (0..count).for_each(|_| put_back.put(take_there.next() + 1)));
             (0..count).all(|number| {
                 put_there.put(number);
-                take_back.take() == number + 1
+                take_back.next() == number + 1
             })
         });
         judged(start.elapsed(), answered)
+    })
+}
+
+/// The same with the other end in a process of its own, as users have it.
+pub(crate) fn by_process() -> Contender {
+    Contender::new("ring", Role::Ours, |count| {
+        let (mut put, take_there) = make_ring();
+        let (put_back, mut take) = make_ring();
+        let arguments = (take_there, put_back, count + 1);
+        let mut process = Process::spawn(answer, arguments).map_err(|error| error.to_string())?;
+        let mut ask = |number| {
+            put.put(number);
+            take.next() == number + 1
+        };
+        let mut answered = ask(0);
+        let start = Instant::now();
+        answered &= (0..count).all(&mut ask);
+        let took = start.elapsed();
+        process.join().map_err(|error| error.to_string())?;
+        judged(took, answered)
+    })
+}
+
+fn answer(mut take: Consumer, mut put: Producer, count: u64) {
+    (0..count).for_each(|_| put.put(take.next() + 1));
+}
+
+/// Two pipes, and a process that only copies from one to the other.
+fn by_cat() -> Contender {
+    Contender::new("pipe, to `cat`", Role::Peer, |count| {
+        let (there, mut put) = std::io::pipe().map_err(|error| error.to_string())?;
+        let (mut take, back) = std::io::pipe().map_err(|error| error.to_string())?;
+        let mut command = Command::new("cat");
+        command.stdin(there).stdout(back);
+        let mut cat = command.spawn().map_err(|error| error.to_string())?;
+        // It holds our copies of the far ends.
+        drop(command);
+        let mut ask = |number| {
+            put.put(number);
+            take.next() == number
+        };
+        let mut answered = ask(0);
+        let start = Instant::now();
+        answered &= (0..count).all(&mut ask);
+        let took = start.elapsed();
+        drop(put);
+        cat.wait().map_err(|error| error.to_string())?;
+        judged(took, answered)
     })
 }
 
