@@ -69,10 +69,10 @@ impl Ready {
             .ok_or_else(|| setup("the page is too short"))?
             .leak();
         watch_faults(page)?;
-        if let Some(name) = order.name {
-            start::name_this_thread(&name);
-            NAME.get_or_init(|| name);
+        if let Some(name) = &order.name {
+            start::name_this_thread(name);
         }
+        NAME.get_or_init(|| order.name.unwrap_or_else(|| "main".to_owned()));
         let mismatch = |e: &dyn ToString| Refusal::BuildMismatch(e.to_string());
         if let Some(library) = order.library
             && !image::is_loaded(&library)

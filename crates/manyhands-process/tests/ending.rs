@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use manyhands_os::process::Pidfd;
 use manyhands_process::{CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -130,33 +131,39 @@ fn exit_inside_the_function_is_no_value_whatever_the_code() {
     );
 }
 
-#[test]
-fn wild_pointer_is_a_segmentation_fault() {
-    fn reads_nowhere() -> u8 {
-        let address = std::hint::black_box(16_usize);
-        #[allow(unsafe_code, reason = "the fault is what is tested")]
-        // SAFETY: none; the address is not mapped, and the process is to die of it.
-        unsafe {
-            std::ptr::with_exposed_provenance::<u8>(address).read_volatile()
-        }
-    }
-    assert_eq!(
-        by_signal(&ends(|method| start(method, reads_nowhere))),
-        Some(11)
-    );
+#[allow(unconditional_recursion, reason = "the overflow is what is tested")]
+fn down(depth: u64) -> u64 {
+    let page = std::hint::black_box([depth; 128]);
+    down(depth + 1) + page[7]
 }
 
 #[test]
 fn endless_recursion_is_a_stack_overflow() {
     fn recurses() -> u64 {
-        #[allow(unconditional_recursion, reason = "the overflow is what is tested")]
-        fn down(depth: u64) -> u64 {
-            let page = std::hint::black_box([depth; 128]);
-            down(depth + 1) + page[7]
-        }
         down(std::hint::black_box(0))
     }
     assert_eq!(ends(|method| start(method, recurses)), Exit::StackOverflow);
+}
+
+#[test]
+fn fault_in_another_thread_is_a_segmentation_fault_of_the_process() {
+    fn faults_elsewhere() -> u64 {
+        let thread = std::thread::spawn(|| down(std::hint::black_box(0)));
+        thread.join().expect("it does not return")
+    }
+    let exit = ends(|method| start(method, faults_elsewhere));
+    assert_eq!(by_signal(&exit), Some(11));
+}
+
+#[test]
+fn fault_signal_sent_by_somebody_ends_the_process_too() {
+    fn sends_itself_a_fault() -> u8 {
+        let myself = Pidfd::open(std::process::id()).expect("it runs");
+        myself.signal(7).expect("it is sent");
+        waits_for_ever()
+    }
+    let exit = ends(|method| start(method, sends_itself_a_fault));
+    assert_eq!(by_signal(&exit), Some(7));
 }
 
 #[test]
@@ -263,7 +270,7 @@ fn terminate_and_kill_end_the_process_and_are_known_to_be_ours() {
 #[test]
 fn kill_from_elsewhere_is_known_not_to_be_ours() {
     let mut process = start(StartMethod::Zygote, waits_for_ever);
-    let pidfd = manyhands_os::process::Pidfd::open(process.id()).expect("it runs");
+    let pidfd = Pidfd::open(process.id()).expect("it runs");
     pidfd.signal(9).expect("it is sent");
     let error = process.join().expect_err("it was ended");
     assert_eq!(by_signal(error.exit().expect("it ended")), Some(9));
