@@ -276,6 +276,40 @@ fn ask_thread_id() -> u32 {
     id
 }
 
+thread_local! {
+    /// The token of this thread, and the incarnation of the process in which it was drawn.
+    static TOKEN: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// A random number that names the calling thread among all threads of all processes; never zero.
+///
+/// Thread ids are not enough where memory is shared between process namespaces, whose ids
+/// collide. A forked child's thread has another token than the thread that forked.
+#[inline]
+pub fn thread_token() -> u64 {
+    let (token, drawn_in) = TOKEN.get();
+    if token != 0 && drawn_in == incarnation() {
+        token
+    } else {
+        draw_token()
+    }
+}
+
+#[cold]
+fn draw_token() -> u64 {
+    let mut bytes = [0; 8];
+    // The call fills eight bytes at once; where a filter forbids it, process and thread id are
+    // still right outside of namespaces.
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    let random = u64::from_ne_bytes(bytes);
+    let token = match drawn {
+        Ok(8) if random != 0 => random,
+        _ => identity_word().rotate_left(32) ^ u64::from(thread_id()) | 1 << 63,
+    };
+    TOKEN.set((token, incarnation()));
+    token
+}
+
 /// Forgets what is cached of the parent: in a forked child, and in the child of a raw clone, in
 /// which no fork handler runs.
 pub(crate) fn become_another() {
@@ -366,6 +400,13 @@ mod tests {
         let there = std::thread::spawn(thread_id).join().expect("it returns");
         assert_ne!(here, there);
         assert_eq!(here, thread_id());
+    }
+
+    #[test]
+    fn thread_token_stays_and_differs_between_threads() {
+        let here = thread_token();
+        let there = std::thread::spawn(thread_token).join().expect("it returns");
+        assert!(here != there && here != 0 && here == thread_token());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 )]
 
 #[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
 mod event;
 #[cfg(not(loom))]
 pub mod keeper;
@@ -15,11 +17,17 @@ mod lock;
 mod primitive;
 pub mod raw;
 #[cfg(not(loom))]
+mod rlock;
+#[cfg(not(loom))]
 mod shareable;
 
 #[cfg(not(loom))]
+pub use error::{LockError, LockTimeoutError, TryLockError};
+#[cfg(not(loom))]
 pub use event::Event;
 #[cfg(not(loom))]
-pub use lock::{Lock, LockError, LockGuard, LockState, LockTimeoutError, TryLockError};
+pub use lock::{Lock, LockGuard, LockState};
+#[cfg(not(loom))]
+pub use rlock::{RLock, RLockGuard, RLockState};
 #[cfg(not(loom))]
 pub use shareable::Shareable;

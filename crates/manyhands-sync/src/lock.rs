@@ -1,14 +1,15 @@
 //! The lock with the data that it guards.
 
 use std::cell::UnsafeCell;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
-use std::{error, fmt};
 
 use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
+use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::raw::{Acquired, RawLock, RefusedLock};
 use crate::shareable::Shareable;
 
@@ -77,7 +78,7 @@ impl<T> Lock<T> {
     ///
     /// [`LockError::OwnerDied`] holds the guard; [`LockError::TooManyHeld`].
     #[inline]
-    pub fn lock(&self) -> Result<LockGuard<'_, T>, LockError<'_, T>> {
+    pub fn lock(&self) -> Result<LockGuard<'_, T>, LockError<LockGuard<'_, T>>> {
         match self.raw.lock(Deadline::NEVER) {
             Ok(Acquired { owner_died: None }) => Ok(self.guard(None)),
             Ok(Acquired {
@@ -96,7 +97,7 @@ impl<T> Lock<T> {
     ///
     /// [`TryLockError::WouldBlock`] when it is not; the others as for [`lock`](Self::lock).
     #[inline]
-    pub fn try_lock(&self) -> Result<LockGuard<'_, T>, TryLockError<'_, T>> {
+    pub fn try_lock(&self) -> Result<LockGuard<'_, T>, TryLockError<LockGuard<'_, T>>> {
         match self.raw.try_lock() {
             Ok(Acquired { owner_died: None }) => Ok(self.guard(None)),
             Ok(Acquired {
@@ -118,7 +119,7 @@ impl<T> Lock<T> {
     pub fn lock_timeout(
         &self,
         timeout: Duration,
-    ) -> Result<LockGuard<'_, T>, LockTimeoutError<'_, T>> {
+    ) -> Result<LockGuard<'_, T>, LockTimeoutError<LockGuard<'_, T>>> {
         self.lock_until(Deadline::after(timeout))
     }
 
@@ -130,7 +131,7 @@ impl<T> Lock<T> {
     pub fn lock_deadline(
         &self,
         deadline: Instant,
-    ) -> Result<LockGuard<'_, T>, LockTimeoutError<'_, T>> {
+    ) -> Result<LockGuard<'_, T>, LockTimeoutError<LockGuard<'_, T>>> {
         self.lock_until(Deadline::at(deadline))
     }
 
@@ -154,7 +155,10 @@ impl<T> Lock<T> {
         }
     }
 
-    fn lock_until(&self, deadline: Deadline) -> Result<LockGuard<'_, T>, LockTimeoutError<'_, T>> {
+    fn lock_until(
+        &self,
+        deadline: Deadline,
+    ) -> Result<LockGuard<'_, T>, LockTimeoutError<LockGuard<'_, T>>> {
         match self.raw.lock(deadline) {
             Ok(Acquired { owner_died: None }) => Ok(self.guard(None)),
             Ok(Acquired {
@@ -271,128 +275,3 @@ impl<T: fmt::Debug> fmt::Debug for LockGuard<'_, T> {
         fmt::Debug::fmt(&**self, f)
     }
 }
-
-/// What [`Lock::lock`] has to tell.
-#[non_exhaustive]
-pub enum LockError<'a, T> {
-    /// The lock is yours; but a process died while it held it, and the data may be half changed.
-    OwnerDied {
-        /// The data: repair it and mark it consistent.
-        guard: LockGuard<'a, T>,
-        /// Who died, as far as known.
-        who: Option<Identity>,
-    },
-    /// This thread holds 2,000 shared locks; the kernel could not mark more at its death.
-    TooManyHeld,
-}
-
-/// What [`Lock::try_lock`] has to tell.
-#[non_exhaustive]
-pub enum TryLockError<'a, T> {
-    /// As [`LockError::OwnerDied`].
-    OwnerDied {
-        /// The data: repair it and mark it consistent.
-        guard: LockGuard<'a, T>,
-        /// Who died, as far as known.
-        who: Option<Identity>,
-    },
-    /// Somebody holds the lock.
-    WouldBlock,
-    /// As [`LockError::TooManyHeld`].
-    TooManyHeld,
-}
-
-/// What [`Lock::lock_timeout`] has to tell.
-#[non_exhaustive]
-pub enum LockTimeoutError<'a, T> {
-    /// As [`LockError::OwnerDied`].
-    OwnerDied {
-        /// The data: repair it and mark it consistent.
-        guard: LockGuard<'a, T>,
-        /// Who died, as far as known.
-        who: Option<Identity>,
-    },
-    /// Somebody held the lock all the time.
-    TimedOut {
-        /// The kernel's number of the holding thread, at the end.
-        holder: Option<u32>,
-        /// The holding process, at the end, as far as known.
-        process: Option<Identity>,
-    },
-    /// As [`LockError::TooManyHeld`].
-    TooManyHeld,
-}
-
-impl<'a, T> LockError<'a, T> {
-    /// The guard, when there is one: for data that is whole after any write.
-    pub fn into_guard(self) -> Option<LockGuard<'a, T>> {
-        match self {
-            Self::OwnerDied { guard, .. } => Some(guard),
-            Self::TooManyHeld => None,
-        }
-    }
-}
-
-const TOO_MANY_HELD: &str = "this thread holds 2000 shared locks, more cannot be made kill-safe";
-
-fn write_owner_died(f: &mut fmt::Formatter<'_>, who: Option<Identity>) -> fmt::Result {
-    match who {
-        Some(who) => write!(f, "{who} died while it held the lock"),
-        None => f.write_str("a process died while it held the lock"),
-    }
-}
-
-impl<T> fmt::Display for LockError<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OwnerDied { who, .. } => write_owner_died(f, *who),
-            Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
-        }
-    }
-}
-
-impl<T> fmt::Display for TryLockError<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OwnerDied { who, .. } => write_owner_died(f, *who),
-            Self::WouldBlock => f.write_str("somebody holds the lock"),
-            Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
-        }
-    }
-}
-
-impl<T> fmt::Display for LockTimeoutError<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OwnerDied { who, .. } => write_owner_died(f, *who),
-            Self::TimedOut {
-                process: Some(process),
-                ..
-            } => {
-                write!(f, "timed out: {process} holds the lock")
-            }
-            Self::TimedOut {
-                holder: Some(thread),
-                ..
-            } => {
-                write!(f, "timed out: thread {thread} holds the lock")
-            }
-            Self::TimedOut { .. } => f.write_str("timed out"),
-            Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
-        }
-    }
-}
-
-macro_rules! error_by_display {
-    ($($name:ident),*) => {$(
-        impl<T> fmt::Debug for $name<'_, T> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({self})", stringify!($name))
-            }
-        }
-
-        impl<T> error::Error for $name<'_, T> {}
-    )*};
-}
-
-error_by_display!(LockError, TryLockError, LockTimeoutError);

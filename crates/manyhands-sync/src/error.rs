@@ -1,0 +1,132 @@
+//! What locking has to tell beside the guard.
+//!
+//! One type for each kind of call, for all locks: `G` is the guard.
+
+use std::{error, fmt};
+
+use manyhands_os::process::Identity;
+
+/// What a lock's `lock` has to tell.
+#[non_exhaustive]
+pub enum LockError<G> {
+    /// The lock is yours; but a process died while it held it, and the data may be half changed.
+    OwnerDied {
+        /// The data: repair it and mark it consistent.
+        guard: G,
+        /// Who died, as far as known.
+        who: Option<Identity>,
+    },
+    /// This thread holds 2,000 shared locks; the kernel could not mark more at its death.
+    TooManyHeld,
+}
+
+/// What a lock's `try_lock` has to tell.
+#[non_exhaustive]
+pub enum TryLockError<G> {
+    /// As [`LockError::OwnerDied`].
+    OwnerDied {
+        /// The data: repair it and mark it consistent.
+        guard: G,
+        /// Who died, as far as known.
+        who: Option<Identity>,
+    },
+    /// Somebody holds the lock.
+    WouldBlock,
+    /// As [`LockError::TooManyHeld`].
+    TooManyHeld,
+}
+
+/// What a lock's `lock_timeout` and `lock_deadline` have to tell.
+#[non_exhaustive]
+pub enum LockTimeoutError<G> {
+    /// As [`LockError::OwnerDied`].
+    OwnerDied {
+        /// The data: repair it and mark it consistent.
+        guard: G,
+        /// Who died, as far as known.
+        who: Option<Identity>,
+    },
+    /// Somebody held the lock all the time.
+    TimedOut {
+        /// The kernel's number of the holding thread, at the end.
+        holder: Option<u32>,
+        /// The holding process, at the end, as far as known.
+        process: Option<Identity>,
+    },
+    /// As [`LockError::TooManyHeld`].
+    TooManyHeld,
+}
+
+impl<G> LockError<G> {
+    /// The guard, when there is one: for data that is whole after any write.
+    pub fn into_guard(self) -> Option<G> {
+        match self {
+            Self::OwnerDied { guard, .. } => Some(guard),
+            Self::TooManyHeld => None,
+        }
+    }
+}
+
+const TOO_MANY_HELD: &str = "this thread holds 2000 shared locks, more cannot be made kill-safe";
+
+fn write_owner_died(f: &mut fmt::Formatter<'_>, who: Option<Identity>) -> fmt::Result {
+    match who {
+        Some(who) => write!(f, "{who} died while it held the lock"),
+        None => f.write_str("a process died while it held the lock"),
+    }
+}
+
+impl<G> fmt::Display for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnerDied { who, .. } => write_owner_died(f, *who),
+            Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
+        }
+    }
+}
+
+impl<G> fmt::Display for TryLockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnerDied { who, .. } => write_owner_died(f, *who),
+            Self::WouldBlock => f.write_str("somebody holds the lock"),
+            Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
+        }
+    }
+}
+
+impl<G> fmt::Display for LockTimeoutError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnerDied { who, .. } => write_owner_died(f, *who),
+            Self::TimedOut {
+                process: Some(process),
+                ..
+            } => {
+                write!(f, "timed out: {process} holds the lock")
+            }
+            Self::TimedOut {
+                holder: Some(thread),
+                ..
+            } => {
+                write!(f, "timed out: thread {thread} holds the lock")
+            }
+            Self::TimedOut { .. } => f.write_str("timed out"),
+            Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
+        }
+    }
+}
+
+macro_rules! error_by_display {
+    ($($name:ident),*) => {$(
+        impl<G> fmt::Debug for $name<G> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl<G> error::Error for $name<G> {}
+    )*};
+}
+
+error_by_display!(LockError, TryLockError, LockTimeoutError);
