@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// The variable that marks every process of a run.
 const MARK: &str = "MANYHANDS_XTASK_RUN";
 
+/// How the folder for a run's temporary files begins; its process and the time follow.
+const FOLDER: &str = "manyhands-xtask-";
+
 /// Where the kernel keeps named shared memory.
 const SHARED_NAMES: &str = "/dev/shm";
 
@@ -30,7 +33,9 @@ impl Run {
     /// Makes the folder for temporary files and notes what is there already.
     pub(crate) fn begin() -> std::io::Result<Self> {
         let mark = format!("{}-{}", std::process::id(), nanoseconds());
-        let temporary = std::env::temp_dir().join(format!("manyhands-xtask-{mark}"));
+        let all = std::env::temp_dir();
+        remove_abandoned(&all);
+        let temporary = all.join(format!("{FOLDER}{mark}"));
         std::fs::create_dir_all(&temporary)?;
         Ok(Self {
             mark,
@@ -108,6 +113,19 @@ impl Drop for Run {
     fn drop(&mut self) {
         // Empty unless a program left something in it, which has been told by then.
         drop(std::fs::remove_dir_all(&self.temporary));
+    }
+}
+
+/// Removes the folders of runs that were killed, and so could not.
+fn remove_abandoned(all: &Path) {
+    for name in names_in(all) {
+        let pid = name
+            .strip_prefix(FOLDER)
+            .and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another run may be removing it too.
+            drop(std::fs::remove_dir_all(all.join(name)));
+        }
     }
 }
 
