@@ -1,7 +1,7 @@
 //! What both ends of a ring have in common: an owner, a peer, a place to sleep, a way to move.
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use manyhands_os::Deadline;
 use manyhands_os::futex::{Scope, Watch};
@@ -12,9 +12,10 @@ use manyhands_sync::life::{self, WaitEnd};
 use serde::ser::SerializeTuple;
 use serde::{Serialize, Serializer};
 
-use crate::primitive::{AtomicU32, AtomicU64};
+use crate::primitive::AtomicU32;
 use crate::ring::cursor::Memory;
 use crate::ring::error::End;
+use crate::ring::layout::Seat;
 use crate::ring::memory::Mapped;
 use crate::ring::parking::Parking;
 use crate::ring::seat::{SeatState, SeatWord};
@@ -35,7 +36,7 @@ impl Side {
         }
     }
 
-    fn seat(self, memory: &Mapped) -> &AtomicU64 {
+    fn seat(self, memory: &Mapped) -> &Seat {
         let [producer, consumer] = &memory.header().seats.0;
         match self {
             Side::Producer => producer,
@@ -87,8 +88,6 @@ pub(crate) struct Endpoint {
     me: Participant,
     /// Our own word while the end is ours. In a cell because serializing moves the end away.
     own: Cell<Option<SeatWord>>,
-    /// The peer as it was last seen, for the report of its death: its own record may be gone then.
-    known: (SeatWord, Option<Identity>),
     spin: Spin,
 }
 
@@ -97,8 +96,9 @@ impl Endpoint {
     pub(crate) fn first(memory: Mapped, side: Side) -> Result<Self, ArenaError> {
         let me = arena::family()?.me();
         let own = SeatWord::open(me);
+        sign(&memory, side, own);
         // Release, by AcqRel: nobody else knows the ring yet, but the rule is kept simple.
-        side.seat(&memory).swap(own.to_bits(), AcqRel);
+        side.seat(&memory).word.swap(own.to_bits(), AcqRel);
         Ok(Self::new(memory, side, me, own))
     }
 
@@ -108,7 +108,6 @@ impl Endpoint {
             side,
             me,
             own: Cell::new(Some(own)),
-            known: (SeatWord::from_bits(0), None),
             spin: Spin::new(),
         }
     }
@@ -123,31 +122,25 @@ impl Endpoint {
     }
 
     /// Looks at the other end.
-    pub(crate) fn peer(&mut self) -> Peer {
+    pub(crate) fn peer(&self) -> Peer {
         loop {
             let word = self.peer_word();
             match word.state() {
                 SeatState::Closed => return Peer::Ended(End::Closed),
-                SeatState::Abandoned => return Peer::Ended(End::PeerDied { who: self.known.1 }),
+                SeatState::Abandoned => return Peer::Ended(self.death_of(word)),
                 SeatState::Open | SeatState::InTransit => {}
             }
             let Some(owner) = word.owner() else {
                 return Peer::Ended(End::Corrupt);
             };
             if owner == self.me || owner.is_alive() {
-                if self.known.0 != word {
-                    self.known = (word, owner.identity());
-                }
                 return Peer::Lives(word);
             }
             if let Some(life) = owner.life() {
                 life.pass_on();
             }
             if self.has_died(word) {
-                let seen = self.known.1.filter(|_| self.known.0.owner() == Some(owner));
-                return Peer::Ended(End::PeerDied {
-                    who: seen.or_else(|| owner.identity()),
-                });
+                return Peer::Ended(self.death_of(word));
             }
         }
     }
@@ -171,7 +164,7 @@ impl Endpoint {
         } = self;
         let seat = side.other().seat(memory);
         // Acquire: partner is the change of the seat, see `rouse`.
-        let changed = || ready() || seat.load(Acquire) != word.to_bits();
+        let changed = || ready() || seat.word.load(Acquire) != word.to_bits();
         let parking = side.parking(memory);
         spin.wait(&changed, || {
             parking.sleep(
@@ -187,14 +180,7 @@ impl Endpoint {
     /// Says that nothing more will be done with this end.
     pub(crate) fn close(&mut self) {
         if let Some(own) = self.own.take() {
-            let seat = self.side.seat(&self.memory);
-            settle(
-                &self.memory,
-                self.side,
-                seat,
-                own,
-                own.with(SeatState::Closed),
-            );
+            settle(&self.memory, self.side, own, own.with(SeatState::Closed));
         }
     }
 
@@ -218,8 +204,7 @@ impl Endpoint {
             departed,
         };
         self.own.set(None);
-        let seat = self.side.seat(&self.memory);
-        settle(&self.memory, self.side, seat, own, departed);
+        settle(&self.memory, self.side, own, departed);
         handoff::hold(guard).map_err(E::custom)?;
         Ok(departed.to_bits())
     }
@@ -239,7 +224,10 @@ impl Endpoint {
         let me = arena::family().map_err(E::custom)?.me();
         let own = departed.arrived(me);
         let is_ticket = departed.state() == SeatState::InTransit;
-        if !is_ticket || !settle(&memory, side, side.seat(&memory), departed, own) {
+        if is_ticket {
+            sign(&memory, side, own);
+        }
+        if !is_ticket || !settle(&memory, side, departed, own) {
             return Err(refused(
                 "the end of a ring was unpacked before, or given up",
             ));
@@ -249,7 +237,17 @@ impl Endpoint {
 
     fn peer_word(&self) -> SeatWord {
         // Acquire: partner is the AcqRel in `settle`; what the peer did before it closed is seen.
-        SeatWord::from_bits(self.side.other().seat(&self.memory).load(Acquire))
+        SeatWord::from_bits(self.side.other().seat(&self.memory).word.load(Acquire))
+    }
+
+    /// The death of the owner that `word` names, with its name.
+    fn death_of(&self, word: SeatWord) -> End {
+        let seat = self.side.other().seat(&self.memory);
+        // Relaxed: written before the word said that it is the owner, which was read with Acquire.
+        let bits = seat.identities[word.identity_index()].load(Relaxed);
+        End::PeerDied {
+            who: Identity::unpack(bits),
+        }
     }
 
     /// Whether the peer that `word` names is dead for good, and not gone elsewhere before.
@@ -258,7 +256,7 @@ impl Endpoint {
             // Only its owner could have changed it, and before it died.
             return self.peer_word() == word;
         }
-        let seat = self.side.other().seat(&self.memory);
+        let seat = &self.side.other().seat(&self.memory).word;
         let abandoned = word.with(SeatState::Abandoned).to_bits();
         // Acquire: when it failed, the word is looked at again anyway.
         seat.compare_exchange(word.to_bits(), abandoned, AcqRel, Acquire)
@@ -291,7 +289,7 @@ impl Progression {
         let head = self.memory.header().head.0.load(Acquire);
         let taken = head.wrapping_sub(position) as i64 >= 0;
         // Acquire: as in `Endpoint::peer_word`.
-        let word = SeatWord::from_bits(Side::Consumer.seat(&self.memory).load(Acquire));
+        let word = SeatWord::from_bits(Side::Consumer.seat(&self.memory).word.load(Acquire));
         let comes = match word.state() {
             SeatState::Open | SeatState::InTransit => {
                 word.owner().is_some_and(|who| who.is_alive())
@@ -325,9 +323,8 @@ struct InTransit {
 
 impl Drop for InTransit {
     fn drop(&mut self) {
-        let seat = self.side.seat(&self.memory);
         let closed = self.departed.with(SeatState::Closed);
-        if !settle(&self.memory, self.side, seat, self.departed, closed) {
+        if !settle(&self.memory, self.side, self.departed, closed) {
             // Somebody has it. Should they have died before they woke our peer, it still sleeps
             // on our life, and has to look anew.
             rouse_other(&self.memory, self.side);
@@ -335,8 +332,18 @@ impl Drop for InTransit {
     }
 }
 
+/// Says which process the owner is that `own` names, before `own` becomes the word.
+fn sign(memory: &Mapped, side: Side, own: SeatWord) {
+    let identity = own.owner().and_then(Participant::identity);
+    // Kept in the arena for a member; asked of the system otherwise.
+    let identity = identity.unwrap_or_else(Identity::current).pack();
+    // Relaxed: published by the change of the word that follows.
+    side.seat(memory).identities[own.identity_index()].store(identity, Relaxed);
+}
+
 /// Changes the word of an end and wakes the other one, which may sleep on the life of the owner.
-fn settle(memory: &Mapped, side: Side, seat: &AtomicU64, from: SeatWord, to: SeatWord) -> bool {
+fn settle(memory: &Mapped, side: Side, from: SeatWord, to: SeatWord) -> bool {
+    let seat = &side.seat(memory).word;
     // AcqRel: everything that this owner did is seen by who reads the word, or follows us on it.
     let changed = seat
         .compare_exchange(from.to_bits(), to.to_bits(), AcqRel, Acquire)

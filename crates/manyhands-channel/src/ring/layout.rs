@@ -38,7 +38,19 @@ pub(crate) struct Header {
     pub(crate) consumer_parking: Line<Parking>,
     pub(crate) head: Line<AtomicU64>,
     pub(crate) producer_parking: Line<ProducerParking>,
-    pub(crate) seats: Line<[AtomicU64; 2]>,
+    pub(crate) seats: Line<[Seat; 2]>,
+}
+
+/// Who owns an end.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// See `seat.rs`.
+    pub(crate) word: AtomicU64,
+    /// Which process the owner is, to be told when it has died; by the parity of its moves.
+    ///
+    /// An owner writes its own before it is the owner, so nobody reads that of another.
+    pub(crate) identities: [AtomicU64; 2],
 }
 
 /// Where the producer sleeps.
@@ -68,7 +80,10 @@ impl Header {
                 parking: Parking::new(),
                 wanted: AtomicU64::new(0),
             }),
-            seats: Line([AtomicU64::new(0), AtomicU64::new(0)]),
+            seats: Line([0, 1].map(|_| Seat {
+                word: AtomicU64::new(0),
+                identities: [AtomicU64::new(0), AtomicU64::new(0)],
+            })),
         }
     }
 }

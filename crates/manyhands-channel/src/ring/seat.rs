@@ -92,6 +92,16 @@ impl SeatWord {
         Self(rest | bits << (PARTICIPANT_BITS + MOVE_BITS))
     }
 
+    /// Which of the two identities beside the word is the owner's.
+    pub(crate) fn identity_index(self) -> usize {
+        let moves = match self.state() {
+            SeatState::Open | SeatState::Closed => self.moves(),
+            // Counted already, but the owner is still the one before the move.
+            SeatState::InTransit | SeatState::Abandoned => self.moves() + 1,
+        };
+        (moves & 1) as usize
+    }
+
     fn moves(self) -> u64 {
         self.0 >> PARTICIPANT_BITS & MOVE_MASK
     }
@@ -108,10 +118,13 @@ mod tests {
         let mut word = SeatWord::open(owner);
         assert_eq!((word.state(), word.owner()), (SeatState::Open, Some(owner)));
         for moves in 1..=MOVE_MASK + 2 {
+            let before = word.identity_index();
             word = word.departed();
             assert_eq!(word.state(), SeatState::InTransit);
+            assert_eq!(word.identity_index(), before);
             assert_eq!(word.moves(), moves & MOVE_MASK);
             word = word.arrived(heir);
+            assert_ne!(word.identity_index(), before);
             assert_eq!((word.state(), word.owner()), (SeatState::Open, Some(heir)));
         }
         for state in [SeatState::Closed, SeatState::Abandoned] {
