@@ -107,7 +107,10 @@ impl State {
         let hand = &mut self.hands[index];
         if !alive && !matches!(hand.condition, Condition::Dead { .. }) {
             hand.found_dead();
+            let is_counted = hand.was_struck() || hand.was_dismissed();
+            self.stats.restarts += u64::from(!is_counted && self.gate != Gate::Closed);
         }
+        let hand = &mut self.hands[index];
         match hand.condition {
             Condition::Starting if hand.has_started() => {
                 hand.condition = Condition::Idle;
@@ -232,6 +235,7 @@ impl State {
         let Some(job) = hand.strike_at_work() else {
             return;
         };
+        self.stats.restarts += u64::from(self.gate != Gate::Closed);
         let limit = plan.limits.time.unwrap_or_default();
         let error = TaskError::Deadline {
             limit,
@@ -253,6 +257,7 @@ impl State {
             return false;
         }
         if let Some(job) = hand.strike_at_work() {
+            self.stats.restarts += u64::from(self.gate != Gate::Closed);
             self.stats.count(Some(&error));
             effects.error_of(job, error);
         }
@@ -277,9 +282,6 @@ impl State {
         if hand.was_dismissed() {
             self.stats.recycled += u64::from(self.gate == Gate::Open);
             return;
-        }
-        if !matches!(self.gate, Gate::Closed) || load.is_some() {
-            self.stats.restarts += 1;
         }
         if !hand.has_started() && !hand.was_struck() {
             self.health
