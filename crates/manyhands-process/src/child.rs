@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
-use manyhands_os::{fault, image, start};
+use manyhands_os::{OsError, fault, image, start};
 use manyhands_shm::arena::{self, Arena, Participant};
 use manyhands_shm::handoff::{self, Parcel};
 
@@ -155,6 +157,24 @@ fn begin(socket: &OwnedFd, page: &Page) {
     entry::set_running();
 }
 
+/// Whether this process's first thread, the one that runs the function, is watched for overflows.
+/// Relaxed: touched by that thread only.
+static IS_WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// Does once in a zygote what is the same in all its children.
+pub(crate) fn prepare_in_zygote() -> Result<(), OsError> {
+    // The program's load base is looked up at the first place.
+    let _ = image::place_of(main as fn(OwnedFd) -> ! as *const ());
+    watch_stack()
+}
+
+fn watch_stack() -> Result<(), OsError> {
+    if IS_WATCHED.swap(true, Relaxed) {
+        return Ok(());
+    }
+    fault::watch_this_thread()
+}
+
 /// Sees to it that a fault and a fatal panic leave a note in the page.
 fn watch_faults(page: &'static Page) -> Result<(), Refusal> {
     PAGE.get_or_init(|| page);
@@ -163,7 +183,7 @@ fn watch_faults(page: &'static Page) -> Result<(), Refusal> {
             page.words().panic.write(panic);
         }
     });
-    fault::watch_this_thread().map_err(setup)?;
+    watch_stack().map_err(setup)?;
     fault::install(&page.words().fault, std::thread::panicking).map_err(setup)
 }
 

@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::panics::Panic;
 
 /// No message is longer: paths and names are the only parts of open length.
-const LONGEST: usize = 64 << 10;
+const LONGEST: usize = 16 << 10;
 
 /// The outer layer of an order.
 #[derive(Debug, Serialize, Deserialize)]

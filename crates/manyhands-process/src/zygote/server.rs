@@ -69,6 +69,7 @@ fn preload(preloads: Vec<Preload>) -> Result<(), String> {
             .map_err(|e| e.to_string())?;
         drop(nothing);
     }
+    child::prepare_in_zygote().map_err(|e| e.to_string())?;
     match start::thread_count() {
         Some(1) => Ok(()),
         Some(count) => Err(format!("{} threads were left behind", count - 1)),
