@@ -83,13 +83,21 @@ pub enum ShortOf {
     Arena(#[source] Box<ArenaError>),
 }
 
+impl NoSpace {
+    /// There is no arena to take `asked` bytes from.
+    pub(crate) fn without_arena(asked: usize, reason: ArenaError) -> NoSpace {
+        let short_of = ShortOf::Arena(Box::new(reason));
+        NoSpace {
+            asked,
+            free: 0,
+            short_of,
+        }
+    }
+}
+
 impl From<ArenaError> for NoSpace {
     fn from(reason: ArenaError) -> NoSpace {
-        NoSpace {
-            asked: 0,
-            free: 0,
-            short_of: ShortOf::Arena(Box::new(reason)),
-        }
+        NoSpace::without_arena(0, reason)
     }
 }
 

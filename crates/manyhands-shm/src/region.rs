@@ -51,7 +51,8 @@ impl Region {
     ///
     /// [`NoSpace`] when the arena is full, or cannot be made.
     pub fn new(len: usize) -> Result<Region, NoSpace> {
-        Region::new_in(family()?, len)
+        let arena = family().map_err(|reason| NoSpace::without_arena(len, reason))?;
+        Region::new_in(arena, len)
     }
 
     pub(crate) fn new_in(arena: &'static Arena, len: usize) -> Result<Region, NoSpace> {

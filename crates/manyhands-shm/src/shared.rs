@@ -50,7 +50,8 @@ impl<T: Shareable> Shared<T> {
     ///
     /// [`NoSpace`] when the arena is full, or cannot be made.
     pub fn new(value: T) -> Result<Shared<T>, NoSpace> {
-        Shared::new_in(family()?, value)
+        let without = |reason| NoSpace::without_arena(size_of::<T>(), reason);
+        Shared::new_in(family().map_err(without)?, value)
     }
 
     pub(crate) fn new_in(arena: &'static Arena, value: T) -> Result<Shared<T>, NoSpace> {
