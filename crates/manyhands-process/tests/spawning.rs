@@ -216,3 +216,46 @@ fn panic_while_decoding_arguments_is_a_death_before_the_function() {
     };
     assert!(exit.to_string().contains("in the decoder"), "{exit}");
 }
+
+/// Runs this test program as somebody might who has a child's marks by accident.
+fn run_with_marks(mark: &str, arguments: &[&str]) -> std::process::Output {
+    std::process::Command::new(std::env::current_exe().expect("a path"))
+        .env("MANYHANDS_CHILD", mark)
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("it runs")
+}
+
+#[test]
+fn process_with_a_childs_variable_is_ordinary_but_starts_nothing() {
+    if std::env::var_os("MANYHANDS_CHILD").is_some() {
+        assert!(!in_child());
+        let refused = Process::spawn(|| (), ());
+        assert!(
+            matches!(refused, Err(SpawnError::InsideStartingChild)),
+            "{refused:?}"
+        );
+        return;
+    }
+    let name = "process_with_a_childs_variable_is_ordinary_but_starts_nothing";
+    let output = run_with_marks("child:1:0", &[name, "--exact"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn process_with_a_childs_marks_but_no_parent_ends_at_once() {
+    for mark in ["child:1:0", "zygote:1:0", "nonsense", ""] {
+        let output = run_with_marks(mark, &["--manyhands-child"]);
+        let code = output.status.code().expect("it exits");
+        assert!(
+            code == 78 || (mark.starts_with("zygote") && code == 0),
+            "{mark}: {output:?}"
+        );
+        assert!(output.stdout.is_empty(), "it ran tests: {output:?}");
+    }
+}
