@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use manyhands_os::clock::Deadline;
+use manyhands_process::run_caught;
 use manyhands_shm::handoff;
 use serde::de::DeserializeOwned;
 
@@ -311,8 +312,12 @@ impl<T: DeserializeOwned + Send> Settle for Cell<T> {
     }
 }
 
+/// A decoder that panics must not take the thread along that happens to collect results.
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, TaskError> {
-    handoff::unpack(bytes).map_err(|error| TaskError::Undecodable {
-        reason: error.to_string(),
-    })
+    let reason = match run_caught(|| handoff::unpack(bytes)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic.to_string(),
+    };
+    Err(TaskError::Undecodable { reason })
 }

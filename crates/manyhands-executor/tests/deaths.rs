@@ -27,7 +27,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[global_allocator]
 static ALLOCATOR: CappedAllocator = CappedAllocator;
@@ -568,6 +568,70 @@ fn what_cannot_be_decoded_is_a_typed_error_on_either_side() {
     assert_eq!(pool.stats().restarts, 0);
 }
 
+/// Panics on the way in, and, if it says so, on the way out.
+#[derive(Debug, PartialEq)]
+struct Explosive {
+    on_the_way_out: bool,
+}
+
+impl Serialize for Explosive {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert!(!self.on_the_way_out, "bang");
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Explosive {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("bang")
+    }
+}
+
+#[test]
+fn codec_that_panics_is_a_typed_error_on_either_side() {
+    let pool = pool(1);
+    let submitted = pool.submit(
+        |_: Explosive| 1,
+        (Explosive {
+            on_the_way_out: true,
+        },),
+    );
+    assert!(
+        matches!(submitted, Err(SubmitError::Unencodable { reason }) if reason.contains("bang"))
+    );
+    let there = pool
+        .submit(
+            |_: Explosive| 1,
+            (Explosive {
+                on_the_way_out: false,
+            },),
+        )
+        .unwrap();
+    assert!(matches!(result(&there), Err(TaskError::Panicked(panic)) if panic.message == "bang"));
+    let leaves = pool
+        .submit(
+            || Explosive {
+                on_the_way_out: true,
+            },
+            (),
+        )
+        .unwrap();
+    assert!(matches!(result(&leaves), Err(TaskError::Panicked(panic)) if panic.message == "bang"));
+    let here = pool
+        .submit(
+            || Explosive {
+                on_the_way_out: false,
+            },
+            (),
+        )
+        .unwrap();
+    assert!(
+        matches!(result(&here), Err(TaskError::Undecodable { reason }) if reason.contains("bang"))
+    );
+    works(&pool);
+    assert_eq!(pool.stats().restarts, 0);
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let zero = |result: Result<ProcessPoolExecutor, BuildError>, name: &str| {
@@ -669,12 +733,34 @@ fn descriptors() -> usize {
 }
 
 /// Processes whose parent is this one, zombies included.
-fn children() -> usize {
-    fs::read_dir("/proc/self/task")
+fn children() -> Vec<u32> {
+    let lists: Vec<String> = fs::read_dir("/proc/self/task")
         .unwrap()
         .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok())
-        .map(|children| children.split_whitespace().count())
-        .sum()
+        .collect();
+    lists
+        .iter()
+        .flat_map(|list| list.split_whitespace())
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn pool_goes_on_when_the_zygote_is_killed_with_the_workers() {
+    alone(|| {
+        let pool = pool(2);
+        for _ in 0..5 {
+            ready_workers(&pool, 2);
+            let before = children();
+            assert!(before.len() >= 3, "two workers and the zygote: {before:?}");
+            before.iter().copied().for_each(kill_hard);
+            works(&pool);
+            spin_until(|| {
+                let now = pool.worker_ids();
+                now.len() == 2 && now.iter().all(|pid| !before.contains(pid))
+            });
+        }
+    });
 }
 
 #[test]
@@ -692,11 +778,11 @@ fn nothing_is_left_of_a_pool_whose_workers_were_killed() {
         };
         // The first pool starts what stays: the zygote and the keeper.
         round();
-        let before = (descriptors(), children());
+        let before = (descriptors(), children().len());
         for _ in 0..5 {
             round();
         }
-        assert_eq!((descriptors(), children()), before);
+        assert_eq!((descriptors(), children().len()), before);
     });
 }
 

@@ -12,7 +12,7 @@
 //! Integers are little endian. The owner never blocks on a ring: a body that is larger than
 //! [`PART`] goes in parts, each when the worker has taken the one before.
 
-use manyhands_process::Code;
+use manyhands_process::{Code, Panic, run_caught};
 use manyhands_shm::handoff::{self, Holds};
 use manyhands_shm::{PackError, UnpackError};
 use serde::Serialize;
@@ -82,14 +82,23 @@ impl Kind {
 pub(super) fn pack_body<A: Serialize>(
     code: Code,
     arguments: &A,
-) -> Result<(Vec<u8>, Holds), PackError> {
+) -> Result<(Vec<u8>, Holds), BodyPackError> {
     let mut body = vec![0; 2];
     // A code refers to nothing.
     drop(handoff::pack_into(&code, &mut body)?);
     let length = u16::try_from(body.len() - 2).unwrap_or(u16::MAX);
     body[..2].copy_from_slice(&length.to_le_bytes());
-    let holds = handoff::pack_into(arguments, &mut body)?;
+    let holds = run_caught(|| handoff::pack_into(arguments, &mut body))??;
     Ok((body, holds))
+}
+
+/// Why a call cannot be encoded.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyPackError {
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error(transparent)]
+    Panicked(#[from] Panic),
 }
 
 /// Splits the body of a task into its code and its arguments.

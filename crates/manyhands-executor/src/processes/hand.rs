@@ -22,6 +22,9 @@ const FIRST_PAUSE: Duration = Duration::from_micros(100);
 /// The longest such pause. The kernel tells the status when it has taken the memory apart.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
+/// How long a process may take to come to its loop.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Where a worker is in its life, as the owner sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
@@ -96,6 +99,7 @@ impl Hand {
         let process = Process::builder()
             .name(format!("{}-{id}", plan.name))
             .start_method(plan.start_method)
+            .start_timeout(START_TIMEOUT)
             .limits(manyhands_process::Limits {
                 memory: plan.limits.memory,
                 ..manyhands_process::Limits::default()

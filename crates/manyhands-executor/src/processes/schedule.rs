@@ -107,8 +107,8 @@ impl State {
         let hand = &mut self.hands[index];
         if !alive && !matches!(hand.condition, Condition::Dead { .. }) {
             hand.found_dead();
-            let is_counted = hand.was_struck() || hand.was_dismissed();
-            self.stats.restarts += u64::from(!is_counted && self.gate != Gate::Closed);
+            let is_expected = hand.was_struck() || hand.was_dismissed();
+            self.stats.restarts += u64::from(!is_expected && self.gate != Gate::Closed);
         }
         let hand = &mut self.hands[index];
         match hand.condition {
