@@ -5,6 +5,8 @@
 )]
 
 #[cfg(not(loom))]
+mod barrier;
+#[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
 mod event;
@@ -14,13 +16,23 @@ pub mod keeper;
 pub mod life;
 #[cfg(not(loom))]
 mod lock;
+#[cfg(not(loom))]
+pub mod member;
+#[cfg(not(loom))]
+mod once;
 mod primitive;
 pub mod raw;
 #[cfg(not(loom))]
 mod rlock;
 #[cfg(not(loom))]
+mod rwlock;
+#[cfg(not(loom))]
+mod semaphore;
+#[cfg(not(loom))]
 mod shareable;
 
+#[cfg(not(loom))]
+pub use barrier::{Barrier, Broken, NoParties};
 #[cfg(not(loom))]
 pub use error::{LockError, LockTimeoutError, TryLockError};
 #[cfg(not(loom))]
@@ -28,6 +40,15 @@ pub use event::Event;
 #[cfg(not(loom))]
 pub use lock::{Lock, LockGuard, LockState};
 #[cfg(not(loom))]
+pub use once::{Once, OnceError, OnceState};
+#[cfg(not(loom))]
 pub use rlock::{RLock, RLockGuard, RLockState};
+#[cfg(not(loom))]
+pub use rwlock::{ReadGuard, RwLock, RwLockState, WriteGuard};
+#[cfg(not(loom))]
+pub use semaphore::{
+    AcquireError, AcquireTimeoutError, BoundedSemaphore, Permit, ReleaseError, Semaphore,
+    SemaphoreState, TryAcquireError,
+};
 #[cfg(not(loom))]
 pub use shareable::Shareable;

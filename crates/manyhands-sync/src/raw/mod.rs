@@ -1,7 +1,15 @@
 //! Locks without data: the words, and what is built directly on them.
 
 #[cfg(not(loom))]
+pub(crate) mod barrier;
+#[cfg(not(loom))]
+mod ledger;
+#[cfg(not(loom))]
 mod mutex;
+#[cfg(not(loom))]
+pub(crate) mod rwlock;
+#[cfg(not(loom))]
+pub(crate) mod semaphore;
 #[cfg(not(loom))]
 mod short;
 mod word;

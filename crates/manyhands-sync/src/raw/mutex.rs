@@ -11,7 +11,7 @@ use manyhands_os::process::{Identity, identity_word, thread_id};
 use manyhands_os::robust::{self, Place};
 
 use crate::primitive::AtomicU64;
-use crate::raw::Word;
+use crate::raw::{Taken, Word};
 
 /// A lock in private or shared memory; 40 bytes, free and private when zeroed.
 ///
@@ -113,7 +113,7 @@ impl RawLock {
     #[inline]
     pub fn try_lock(&self) -> Result<Acquired, RefusedLock> {
         if self.is_shared() {
-            return self.enter(|word, me| word.try_take(me));
+            return self.enter(|word, me| word.try_take(me), Self::sign);
         }
         match self.word.try_take(thread_id()) {
             Some(_) => Ok(Acquired { owner_died: None }),
@@ -121,15 +121,50 @@ impl RawLock {
         }
     }
 
-    fn lock_shared(&self, deadline: Deadline) -> Result<Acquired, RefusedLock> {
-        self.enter(|word, me| word.take(me, Scope::Shared, deadline))
+    /// Takes the lock only to pass through it: a death in between damages nothing, and is not told.
+    ///
+    /// # Errors
+    ///
+    /// As for [`lock`](Self::lock).
+    pub(crate) fn pass(&self, deadline: Deadline) -> Result<Acquired, RefusedLock> {
+        if self.is_shared() {
+            return self.enter(
+                |word, me| word.take(me, Scope::Shared, deadline),
+                Self::look,
+            );
+        }
+        self.lock(deadline)
     }
 
-    /// Takes the word by `take`, links it, signs it.
+    /// Signs a lock that the calling thread has [passed](Self::pass) into: its section begins.
+    pub(crate) fn sign_now(&self) {
+        if self.is_shared() {
+            // Relaxed: see `sign`.
+            self.holder.store(identity_word(), Relaxed);
+        }
+    }
+
+    /// As [`pass`](Self::pass), if the lock is free.
+    pub(crate) fn try_pass(&self) -> Result<Acquired, RefusedLock> {
+        if self.is_shared() {
+            return self.enter(|word, me| word.try_take(me), Self::look);
+        }
+        self.try_lock()
+    }
+
+    fn lock_shared(&self, deadline: Deadline) -> Result<Acquired, RefusedLock> {
+        self.enter(
+            |word, me| word.take(me, Scope::Shared, deadline),
+            Self::sign,
+        )
+    }
+
+    /// Takes the word by `take`, links it, and goes on with `then`, which is told of a death.
     #[inline]
     fn enter(
         &self,
-        take: impl FnOnce(&Word, u32) -> Option<crate::raw::Taken>,
+        take: impl FnOnce(&Word, u32) -> Option<Taken>,
+        then: impl FnOnce(&Self, bool) -> Option<Option<Identity>>,
     ) -> Result<Acquired, RefusedLock> {
         if HELD.get() >= MOST_HELD {
             return Err(RefusedLock::TooManyHeld);
@@ -149,7 +184,7 @@ impl RawLock {
         head.retract(former);
         HELD.set(HELD.get() + 1);
         Ok(Acquired {
-            owner_died: self.sign(taken.owner_died),
+            owner_died: then(self, taken.owner_died),
         })
     }
 
@@ -157,6 +192,15 @@ impl RawLock {
     fn sign(&self, owner_died: bool) -> Option<Option<Identity>> {
         // Relaxed, all of them: the word orders them; the kernel's barrier does after a death.
         let before = self.holder.swap(identity_word(), Relaxed);
+        self.told(owner_died, before)
+    }
+
+    /// As [`sign`](Self::sign), but leaves what is written.
+    fn look(&self, owner_died: bool) -> Option<Option<Identity>> {
+        self.told(owner_died, self.holder.load(Relaxed))
+    }
+
+    fn told(&self, owner_died: bool, before: u64) -> Option<Option<Identity>> {
         if !owner_died {
             return None;
         }

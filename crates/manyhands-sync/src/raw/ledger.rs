@@ -1,0 +1,156 @@
+//! Who has how many of something, member by member.
+//!
+//! A bare count that processes change cannot be mended after a death: an addition by the dead
+//! cannot be told from one that did not happen. Here each member's share is one word, written by
+//! one store, and a total is only ever computed from them.
+
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use manyhands_os::process::Identity;
+
+use crate::life::{LifeWord, MAX_LIVES};
+use crate::member::{self, Member, SLOTS};
+
+/// The shares of all members; 4 KiB, all empty when zeroed.
+///
+/// Each entry is `generation:32 | share:32`, at the index of the member's slot. All methods are
+/// called inside the owner's short section, which orders the accesses: Relaxed is enough.
+#[repr(C)]
+pub(crate) struct Ledger {
+    entries: [AtomicU64; SLOTS],
+    /// One more than the highest slot that ever had a share.
+    used: AtomicU32,
+    _padding: u32,
+}
+
+/// The lives of those who have a share, as one wait can watch.
+pub(crate) struct Lives {
+    lives: [Option<&'static LifeWord>; MAX_LIVES],
+    len: usize,
+}
+
+impl Ledger {
+    pub(crate) const fn new() -> Self {
+        Self {
+            entries: [const { AtomicU64::new(0) }; SLOTS],
+            used: AtomicU32::new(0),
+            _padding: 0,
+        }
+    }
+
+    /// Makes a member's share `share(before)`, by one store.
+    ///
+    /// What a dead former member of the same slot had goes with it: call
+    /// [`drop_dead`](Self::drop_dead) before, when that matters.
+    pub(crate) fn change(&self, member: Member, share: impl FnOnce(u32) -> u32) {
+        let entry = &self.entries[usize::from(member.slot())];
+        let used = u32::from(member.slot()) + 1;
+        // Raised before the entry is written: the walks must see every entry.
+        if self.used.load(Relaxed) < used {
+            self.used.store(used, Relaxed);
+        }
+        let after = share(self.share(member));
+        entry.store(
+            u64::from(member.generation()) << 32 | u64::from(after),
+            Relaxed,
+        );
+    }
+
+    /// What a member has.
+    pub(crate) fn share(&self, member: Member) -> u32 {
+        let entry = self.entries[usize::from(member.slot())].load(Relaxed);
+        if (entry >> 32) as u32 == member.generation() {
+            entry as u32
+        } else {
+            0
+        }
+    }
+
+    /// What all have together.
+    pub(crate) fn total(&self) -> u64 {
+        self.walk().map(|(_, share)| u64::from(share)).sum()
+    }
+
+    /// Drops the shares of the dead; whether there were any.
+    pub(crate) fn drop_dead(&self) -> bool {
+        let mut found = false;
+        for (member, _) in self.walk().filter(|(member, _)| member::is_over(*member)) {
+            self.entries[usize::from(member.slot())].store(0, Relaxed);
+            found = true;
+        }
+        found
+    }
+
+    /// The identity of a dead member with a share, where known: `None` when all live.
+    pub(crate) fn first_dead(&self) -> Option<Option<Identity>> {
+        let (dead, _) = self.walk().find(|(member, _)| member::is_over(*member))?;
+        Some(member::identity(dead))
+    }
+
+    /// Whether the slot of a member still has the share of one before it.
+    pub(crate) fn has_predecessor(&self, member: Member) -> bool {
+        let entry = self.entries[usize::from(member.slot())].load(Relaxed);
+        entry as u32 != 0 && (entry >> 32) as u32 != member.generation()
+    }
+
+    /// Drops every share.
+    pub(crate) fn clear(&self) {
+        for (member, _) in self.walk() {
+            self.entries[usize::from(member.slot())].store(0, Relaxed);
+        }
+    }
+
+    /// The lives of those who have a share. More than one wait can watch are left out: such a
+    /// wait looks again after its slice.
+    pub(crate) fn lives(&self) -> Lives {
+        let mut lives = Lives {
+            lives: [None; MAX_LIVES],
+            len: 0,
+        };
+        for (member, _) in self.walk().take(MAX_LIVES) {
+            if let Some(life) = member::life(member).filter(|life| !life.is_vacant()) {
+                lives.lives[lives.len] = Some(life);
+                lives.len += 1;
+            }
+        }
+        lives
+    }
+
+    fn walk(&self) -> impl Iterator<Item = (Member, u32)> {
+        let used = (self.used.load(Relaxed) as usize).min(SLOTS);
+        self.entries[..used]
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, entry)| {
+                let entry = entry.load(Relaxed);
+                let member = Member::new(slot as u16, (entry >> 32) as u32)?;
+                (entry as u32 != 0).then_some((member, entry as u32))
+            })
+    }
+}
+
+impl Lives {
+    /// No lives: only the word is waited for.
+    pub(crate) const NONE: Self = Self {
+        lives: [None; MAX_LIVES],
+        len: 0,
+    };
+
+    /// Hands them to `wait`.
+    pub(crate) fn with<R>(&self, wait: impl FnOnce(&[&LifeWord]) -> R) -> R {
+        static NOBODY: LifeWord = LifeWord::new();
+        let mut list = [&NOBODY; MAX_LIVES];
+        for (place, life) in list.iter_mut().zip(self.lives.iter().flatten()) {
+            *place = life;
+        }
+        wait(&list[..self.len])
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.walk()).finish()
+    }
+}

@@ -1,0 +1,237 @@
+//! Many readers or one writer.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+use manyhands_os::Deadline;
+use manyhands_os::futex::{self, Scope, Watch};
+use manyhands_os::process::Identity;
+
+use crate::life::{WaitEnd, wait};
+use crate::member::{self, Member};
+use crate::raw::ledger::{Ledger, Lives};
+use crate::raw::{Acquired, RawLock, RefusedLock, ShortGuard, ShortLock};
+
+/// A lock for readers and writers in private or shared memory.
+///
+/// # Protocol
+///
+/// The *gate* is a robust lock. A writer holds it for its whole section; so the death of a writer is
+/// the death of a holder of a robust lock, and told as such. While the `barred` flag is set, readers
+/// pass through the gate too, and so wait for writers in turn; else they only note themselves.
+///
+/// 1. Reading: in the short section, if not barred, add one to the own share of the ledger. If
+///    barred: pass the gate, and inside it, when nobody died there, take the flag back; then add.
+/// 2. Writing: take the gate; in the section, set the flag, and look whether any reader is noted. If
+///    so, sleep on `sequence` and on the lives of the readers; look again.
+/// 3. A reader leaves: if the gate is held, it moves the sequence on and **wakes**; then it takes its
+///    share back, by one store. A writer that leaves leaves the gate; the flag stays for the next
+///    reader to take back.
+///
+/// Flag and ledger change inside the section only, the flag inside the gate as well. A death inside
+/// the section leaves one of them changed or not, each of which is right.
+#[repr(C)]
+pub(crate) struct RawRwLock {
+    section: ShortLock,
+    sequence: AtomicU32,
+    barred: AtomicU32,
+    /// Readers in private memory, and those of processes that are no members.
+    unnamed: AtomicU32,
+    shared: AtomicU32,
+    gate: RawLock,
+    ledger: Ledger,
+}
+
+impl RawRwLock {
+    pub(crate) const fn new() -> Self {
+        Self {
+            section: ShortLock::new(),
+            sequence: AtomicU32::new(0),
+            barred: AtomicU32::new(0),
+            unnamed: AtomicU32::new(0),
+            shared: AtomicU32::new(0),
+            gate: RawLock::new(),
+            ledger: Ledger::new(),
+        }
+    }
+
+    pub(crate) fn placed(&self) {
+        // Relaxed: before anybody else can see it.
+        self.shared.store(1, Relaxed);
+        self.gate.placed();
+    }
+
+    /// Becomes a reader; is told of a writer that died in its section.
+    pub(crate) fn read(&self, deadline: Deadline) -> Result<Acquired, RefusedLock> {
+        match self.read_unbarred(deadline) {
+            Some(true) => Ok(Acquired { owner_died: None }),
+            Some(false) => self.read_through(self.gate.pass(deadline)?),
+            None => Err(self.timed_out()),
+        }
+    }
+
+    /// Becomes a reader unless there is a writer.
+    pub(crate) fn try_read(&self) -> Result<Acquired, RefusedLock> {
+        match self.read_unbarred(Deadline::NEVER) {
+            Some(true) => Ok(Acquired { owner_died: None }),
+            _ => self.read_through(self.gate.try_pass()?),
+        }
+    }
+
+    /// `None` when the deadline passed before the short section was entered.
+    fn read_unbarred(&self, deadline: Deadline) -> Option<bool> {
+        let _inside = self.enter(deadline)?;
+        let open = self.barred.load(Relaxed) == 0;
+        if open {
+            self.add_reader();
+        }
+        Some(open)
+    }
+
+    /// Becomes a reader inside the gate, and leaves the gate.
+    fn read_through(&self, passing: Acquired) -> Result<Acquired, RefusedLock> {
+        if let Some(_inside) = self.enter(Deadline::NEVER) {
+            // Who died in the gate is to be told to every reader until a writer has repaired.
+            if passing.owner_died.is_none() {
+                self.barred.store(0, Relaxed);
+            }
+            self.add_reader();
+        }
+        // SAFETY: this thread passed into the gate in `read` or `try_read`.
+        unsafe { self.gate.unlock(passing.owner_died) };
+        Ok(passing)
+    }
+
+    /// Stops being a reader.
+    pub(crate) fn leave_read(&self) {
+        if let Some(_inside) = self.enter(Deadline::NEVER) {
+            if self.gate.holder().is_some() {
+                self.sequence
+                    .store(self.sequence.load(Relaxed).wrapping_add(1), Relaxed);
+                futex::wake_all(&self.sequence, Scope::Shared);
+            }
+            match self.me() {
+                Some(me) => self.ledger.change(me, |share| share.saturating_sub(1)),
+                None => self
+                    .unnamed
+                    .store(self.unnamed.load(Relaxed).saturating_sub(1), Relaxed),
+            }
+        }
+    }
+
+    /// Becomes the writer; is told of a writer that died in its section.
+    pub(crate) fn write(&self, deadline: Deadline) -> Result<Acquired, RefusedLock> {
+        // Passed first and signed later: a death among the readers' last damages nothing.
+        let passing = self.gate.pass(deadline)?;
+        if self.wait_for_readers(deadline) {
+            self.gate.sign_now();
+            return Ok(passing);
+        }
+        // SAFETY: this thread passed into the gate above.
+        unsafe { self.gate.unlock(passing.owner_died) };
+        Err(self.timed_out())
+    }
+
+    /// Becomes the writer if there are no readers and no writer.
+    pub(crate) fn try_write(&self) -> Result<Acquired, RefusedLock> {
+        let passing = self.gate.try_pass()?;
+        if self.wait_for_readers(Deadline::now()) {
+            self.gate.sign_now();
+            return Ok(passing);
+        }
+        // SAFETY: this thread passed into the gate above.
+        unsafe { self.gate.unlock(passing.owner_died) };
+        Err(RefusedLock::TimedOut { holder: None })
+    }
+
+    /// Bars the gate and waits until no reader is left; false when the deadline passed first.
+    fn wait_for_readers(&self, deadline: Deadline) -> bool {
+        loop {
+            let (expected, lives) = {
+                let Some(_inside) = self.enter(Deadline::NEVER) else {
+                    return false;
+                };
+                self.barred.store(1, Relaxed);
+                if self.readers() > 0 && self.is_shared() {
+                    self.ledger.drop_dead();
+                }
+                if self.readers() == 0 {
+                    return true;
+                }
+                let lives = if self.is_shared() {
+                    self.ledger.lives()
+                } else {
+                    Lives::NONE
+                };
+                (self.sequence.load(Relaxed), lives)
+            };
+            let object = Watch {
+                word: &self.sequence,
+                expected,
+                scope: Scope::Shared,
+            };
+            if lives.with(|lives| wait(object, lives, deadline)) == WaitEnd::TimedOut {
+                return false;
+            }
+        }
+    }
+
+    /// Stops being the writer.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread must be the writer.
+    pub(crate) unsafe fn leave_write(&self, unrepaired: Option<Option<Identity>>) {
+        // SAFETY: the writer holds the gate.
+        unsafe { self.gate.unlock(unrepaired) };
+    }
+
+    /// Declares the data consistent again; the calling thread is the writer.
+    pub(crate) fn mark_consistent(&self) {
+        self.gate.mark_consistent();
+    }
+
+    /// All readers, for information outside of the section.
+    pub(crate) fn readers(&self) -> u64 {
+        self.ledger.total() + u64::from(self.unnamed.load(Relaxed))
+    }
+
+    /// The gate, for information: a writer, or who passes.
+    pub(crate) fn gate(&self) -> &RawLock {
+        &self.gate
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        // Relaxed: set before anybody else could see it.
+        self.shared.load(Relaxed) != 0
+    }
+
+    /// One more reader; inside the section.
+    fn add_reader(&self) {
+        match self.me() {
+            Some(me) => self.ledger.change(me, |share| share.saturating_add(1)),
+            None => self
+                .unnamed
+                .store(self.unnamed.load(Relaxed).saturating_add(1), Relaxed),
+        }
+    }
+
+    fn me(&self) -> Option<Member> {
+        self.is_shared().then(member::current).flatten()
+    }
+
+    fn enter(&self, deadline: Deadline) -> Option<ShortGuard<'_>> {
+        let mut guard = self.section.lock_deadline(deadline)?;
+        if guard.owner_died() {
+            guard.mark_consistent();
+        }
+        Some(guard)
+    }
+
+    #[cold]
+    fn timed_out(&self) -> RefusedLock {
+        RefusedLock::TimedOut {
+            holder: self.gate.holder(),
+        }
+    }
+}

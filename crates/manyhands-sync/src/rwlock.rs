@@ -1,0 +1,347 @@
+//! Many readers or one writer, with the data inside.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use manyhands_os::Deadline;
+use manyhands_os::process::Identity;
+
+use crate::error::{LockError, LockTimeoutError, TryLockError};
+use crate::raw::rwlock::RawRwLock;
+use crate::raw::{Acquired, RefusedLock};
+use crate::shareable::Shareable;
+
+/// A value that many may read at a time, or one may change.
+///
+/// * A writer that waits holds new readers back, so it is not starved; a thread that reads and
+///   reads again while a writer waits therefore waits for itself.
+/// * A *writer's* death in shared memory is told as that of a [`Lock`](crate::Lock)'s holder: to
+///   every reader and writer until a writer calls the data consistent. A *reader's* death is not
+///   told: its share goes back, and the next writer goes on about 0.2 ms later.
+///
+/// In shared memory it takes 4 KiB: each process's share is kept apart.
+///
+/// Python has none; this is `std::sync::RwLock`, also between processes.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_sync::RwLock;
+///
+/// let prices = RwLock::new([1, 2, 3]);
+/// {
+///     let one = prices.read().expect("nobody dies");
+///     let other = prices.read().expect("nobody dies");
+///     assert_eq!(one[0] + other[2], 4);
+///     assert!(prices.try_write().is_err());
+/// }
+/// prices.write().expect("nobody dies")[0] = 10;
+/// assert_eq!(prices.into_inner(), [10, 2, 3]);
+/// ```
+#[repr(C)]
+pub struct RwLock<T> {
+    raw: RawRwLock,
+    data: UnsafeCell<T>,
+}
+
+// SAFETY: the lock gives `&mut T` to one thread, which may be any: T must be Send.
+unsafe impl<T: Send> Send for RwLock<T> {}
+// SAFETY: it gives `&T` to several threads at once: T must be Sync too.
+unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
+
+// SAFETY: the raw lock is made of atomics and robust locks; the data is Shareable, and a death in
+// the middle of a change is reported.
+unsafe impl<T: Shareable> Shareable for RwLock<T> {
+    fn placed(&self) {
+        self.raw.placed();
+        let data = self.data.get();
+        // SAFETY: `placed` runs before anybody else can see the value, so nobody changes it.
+        let data = unsafe { &*data };
+        data.placed();
+    }
+}
+
+/// Which of the two ways in: the guard that it makes.
+macro_rules! ways_in {
+    (
+        $guard:ident, $raw:ident, $try_raw:ident, $doing:literal,
+        $lock:ident, $try_lock:ident, $timeout:ident, $deadline:ident, $until:ident
+    ) => {
+        #[doc = concat!($doing, " the value, and waits for it.")]
+        ///
+        /// # Errors
+        ///
+        /// [`LockError::OwnerDied`] holds the guard: a writer died; [`LockError::TooManyHeld`].
+        pub fn $lock(&self) -> Result<$guard<'_, T>, LockError<$guard<'_, T>>> {
+            match self.raw.$raw(Deadline::NEVER) {
+                Ok(Acquired { owner_died: None }) => Ok($guard::new(self, None)),
+                Ok(Acquired {
+                    owner_died: Some(who),
+                }) => Err(LockError::OwnerDied {
+                    guard: $guard::new(self, Some(who)),
+                    who,
+                }),
+                Err(_) => Err(LockError::TooManyHeld),
+            }
+        }
+
+        #[doc = concat!($doing, " the value if that is possible at once.")]
+        ///
+        /// # Errors
+        ///
+        /// [`TryLockError::WouldBlock`] when it is not; the others as for the waiting form.
+        pub fn $try_lock(&self) -> Result<$guard<'_, T>, TryLockError<$guard<'_, T>>> {
+            match self.raw.$try_raw() {
+                Ok(Acquired { owner_died: None }) => Ok($guard::new(self, None)),
+                Ok(Acquired {
+                    owner_died: Some(who),
+                }) => Err(TryLockError::OwnerDied {
+                    guard: $guard::new(self, Some(who)),
+                    who,
+                }),
+                Err(RefusedLock::TimedOut { .. }) => Err(TryLockError::WouldBlock),
+                Err(RefusedLock::TooManyHeld) => Err(TryLockError::TooManyHeld),
+            }
+        }
+
+        #[doc = concat!($doing, " the value, and waits for it at most `timeout`.")]
+        ///
+        /// # Errors
+        ///
+        /// [`LockTimeoutError::TimedOut`]; the others as for the waiting form.
+        pub fn $timeout(
+            &self,
+            timeout: Duration,
+        ) -> Result<$guard<'_, T>, LockTimeoutError<$guard<'_, T>>> {
+            self.$until(Deadline::after(timeout))
+        }
+
+        #[doc = concat!($doing, " the value, and waits for it until `deadline`.")]
+        ///
+        /// # Errors
+        ///
+        /// [`LockTimeoutError::TimedOut`]; the others as for the waiting form.
+        pub fn $deadline(
+            &self,
+            deadline: Instant,
+        ) -> Result<$guard<'_, T>, LockTimeoutError<$guard<'_, T>>> {
+            self.$until(Deadline::at(deadline))
+        }
+
+        fn $until(
+            &self,
+            deadline: Deadline,
+        ) -> Result<$guard<'_, T>, LockTimeoutError<$guard<'_, T>>> {
+            match self.raw.$raw(deadline) {
+                Ok(Acquired { owner_died: None }) => Ok($guard::new(self, None)),
+                Ok(Acquired {
+                    owner_died: Some(who),
+                }) => Err(LockTimeoutError::OwnerDied {
+                    guard: $guard::new(self, Some(who)),
+                    who,
+                }),
+                Err(RefusedLock::TimedOut { holder }) => {
+                    let process = self.raw.gate().holding_process();
+                    Err(LockTimeoutError::TimedOut { holder, process })
+                }
+                Err(RefusedLock::TooManyHeld) => Err(LockTimeoutError::TooManyHeld),
+            }
+        }
+    };
+}
+
+impl<T> RwLock<T> {
+    /// A free lock around a value.
+    pub const fn new(value: T) -> Self {
+        Self {
+            raw: RawRwLock::new(),
+            data: UnsafeCell::new(value),
+        }
+    }
+
+    ways_in!(
+        ReadGuard,
+        read,
+        try_read,
+        "Reads",
+        read,
+        try_read,
+        read_timeout,
+        read_deadline,
+        read_until
+    );
+    ways_in!(
+        WriteGuard,
+        write,
+        try_write,
+        "Changes",
+        write,
+        try_write,
+        write_timeout,
+        write_deadline,
+        write_until
+    );
+
+    /// The value, when nobody else can have the lock.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.data.get_mut()
+    }
+
+    /// The value, out of the lock.
+    pub fn into_inner(self) -> T {
+        self.data.into_inner()
+    }
+
+    /// What can be seen of the lock without taking it; old by the time it is read.
+    pub fn inspect(&self) -> RwLockState {
+        RwLockState {
+            shared: self.raw.is_shared(),
+            readers: self.raw.readers(),
+            writer: self.raw.gate().holder(),
+            process: self.raw.gate().holding_process(),
+            waiters: self.raw.gate().has_waiters(),
+        }
+    }
+}
+
+impl<T: Default> Default for RwLock<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T> From<T> for RwLock<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.inspect();
+        f.debug_struct("RwLock")
+            .field("readers", &state.readers)
+            .field("writer", &state.writer)
+            .field("shared", &state.shared)
+            .field("process", &state.process)
+            .field("waiters", &state.waiters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`RwLock::inspect`] sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RwLockState {
+    /// Whether the lock lies in shared memory.
+    pub shared: bool,
+    /// How many guards read.
+    pub readers: u64,
+    /// The kernel's number of the thread that writes, or waits in front to write.
+    pub writer: Option<u32>,
+    /// Its process, as far as known; shared placement only.
+    pub process: Option<Identity>,
+    /// Whether somebody may sleep behind it.
+    pub waiters: bool,
+}
+
+/// The value, to read; the share goes back when this is dropped.
+#[must_use = "the lock is left at once if the guard is not kept"]
+pub struct ReadGuard<'a, T> {
+    lock: &'a RwLock<T>,
+}
+
+// SAFETY: `&ReadGuard` gives `&T`. (A guard may be dropped in another thread of the process: its
+// share is the process's.)
+unsafe impl<T: Sync> Sync for ReadGuard<'_, T> {}
+
+impl<'a, T> ReadGuard<'a, T> {
+    fn new(lock: &'a RwLock<T>, _unrepaired: Option<Option<Identity>>) -> Self {
+        Self { lock }
+    }
+}
+
+impl<T> Deref for ReadGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        let data = self.lock.data.get();
+        // SAFETY: the guard stands for a reader's share, so there is no writer.
+        unsafe { &*data }
+    }
+}
+
+impl<T> Drop for ReadGuard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.raw.leave_read();
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for ReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
+
+/// The value, to change; the lock is left when this is dropped.
+#[must_use = "the lock is left at once if the guard is not kept"]
+pub struct WriteGuard<'a, T> {
+    lock: &'a RwLock<T>,
+    /// The dead writer whose damage nobody has repaired yet.
+    unrepaired: Option<Option<Identity>>,
+    /// Not `Send`: a shared lock is on its thread's robust list.
+    thread: PhantomData<*mut ()>,
+}
+
+// SAFETY: a shared reference to the guard gives no more than `&T`.
+unsafe impl<T: Sync> Sync for WriteGuard<'_, T> {}
+
+impl<'a, T> WriteGuard<'a, T> {
+    fn new(lock: &'a RwLock<T>, unrepaired: Option<Option<Identity>>) -> Self {
+        Self {
+            lock,
+            unrepaired,
+            thread: PhantomData,
+        }
+    }
+
+    /// Declares the value whole again after an `OwnerDied`; the next one gets `Ok`.
+    pub fn mark_consistent(&mut self) {
+        self.lock.raw.mark_consistent();
+        self.unrepaired = None;
+    }
+}
+
+impl<T> Deref for WriteGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        let data = self.lock.data.get();
+        // SAFETY: the guard stands for the one writer, which this thread is.
+        unsafe { &*data }
+    }
+}
+
+impl<T> DerefMut for WriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        let data = self.lock.data.get();
+        // SAFETY: as above; `&mut self` excludes other references through this guard.
+        unsafe { &mut *data }
+    }
+}
+
+impl<T> Drop for WriteGuard<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: the guard is made by writing and cannot leave its thread.
+        unsafe { self.lock.raw.leave_write(self.unrepaired) };
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for WriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
