@@ -121,3 +121,23 @@ fn threads_of_several_participants_free_a_shared_block_exactly_once() {
         assert_eq!(in_use(arena), (0, 0, 0));
     }
 }
+
+#[test]
+fn members_that_come_and_go_at_once_lose_no_hold() {
+    let arena = root(1 << 20);
+    let members = [member(arena), member(arena), member(arena)];
+    let kept = Hold::share(arena.allocate(64).expect("room"), 0);
+    let handle = kept.handle();
+    std::thread::scope(|threads| {
+        for view in members {
+            threads.spawn(move || {
+                for _ in 0..30_000 {
+                    drop(Hold::attach(view, handle, 0).expect("one hold is kept"));
+                }
+            });
+        }
+    });
+    assert_eq!(in_use(arena), (0, 0, 1));
+    drop(kept);
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
