@@ -239,9 +239,10 @@ impl<T> Cell<T> {
             inner.stage = Stage::Done(outcome);
             std::mem::take(&mut inner.wakers)
         };
-        // Outside the lock: a waker is foreign code.
+        // Outside the lock, and caught: a waker is foreign code, and this thread has the outcomes
+        // of other tasks to deliver too.
         for waker in wakers {
-            waker.wake();
+            let _ = run_caught(|| waker.wake());
         }
     }
 

@@ -763,6 +763,45 @@ fn pool_goes_on_when_the_zygote_is_killed_with_the_workers() {
     });
 }
 
+fn has_ended(pid: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // A zombie has ended; whoever inherited it may take its time.
+        Ok(stat) => stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z')),
+        Err(_) => true,
+    }
+}
+
+#[test]
+fn workers_end_when_their_owner_is_killed() {
+    let (ready, busy, forever) = (event(), event(), event());
+    let pids = Shared::new([const { AtomicU64::new(0) }; 2]).unwrap();
+    let own = |ready: Shared<Event>,
+               busy: Shared<Event>,
+               forever: Shared<Event>,
+               pids: Shared<[AtomicU64; 2]>| {
+        let pool = pool(2);
+        for (place, pid) in pids.iter().zip(ready_workers(&pool, 2)) {
+            place.store(pid.into(), Ordering::Relaxed);
+        }
+        // One of them works, the other waits.
+        let _task = pool.submit(spin, (busy.clone(),)).unwrap();
+        assert!(busy.wait_timeout(LONG));
+        ready.set();
+        assert!(!forever.wait_timeout(LONG), "nobody sets it");
+    };
+    let arguments = (ready.clone(), busy, forever, pids.clone());
+    let mut owner = Process::spawn(own, arguments).unwrap();
+    assert!(ready.wait_timeout(LONG));
+    owner.kill().unwrap();
+    assert!(owner.join().is_err());
+    for place in &*pids {
+        let pid = place.load(Ordering::Relaxed).try_into().unwrap();
+        spin_until(|| has_ended(pid));
+    }
+}
+
 #[test]
 fn nothing_is_left_of_a_pool_whose_workers_were_killed() {
     alone(|| {

@@ -81,7 +81,9 @@ impl Core {
         }
         let mut are_gone = || {
             let mut state = lock(&self.state);
-            state.hands.iter_mut().for_each(super::hand::Hand::strike);
+            for hand in &mut state.hands {
+                hand.strike();
+            }
             state.hands.is_empty() && !state.is_starting
         };
         self.wait(parker, &mut are_gone, Deadline::after(REAP_GRACE));

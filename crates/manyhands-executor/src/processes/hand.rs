@@ -197,18 +197,21 @@ impl Hand {
     }
 
     /// Kills it. Its task, if it has one, was taken away before or is judged after the death.
-    pub(super) fn strike(&mut self) {
+    /// False if it is dead already.
+    pub(super) fn strike(&mut self) -> bool {
         self.struck = true;
         // An error means that it is gone already.
         let _ = self.process.kill();
-        if !matches!(self.condition, Condition::Dead { .. }) {
+        let lived = !matches!(self.condition, Condition::Dead { .. });
+        if lived {
             self.condition = Condition::Struck;
         }
+        lived
     }
 
-    /// Takes its task away and kills it; the task's handles stay alive until it is gone.
-    pub(super) fn strike_at_work(&mut self) -> Option<&Job> {
-        self.strike();
+    /// Takes its task away, to be ended by the caller; it stays here for its handles, which must
+    /// live as long as the worker. To be followed by [`strike`](Self::strike).
+    pub(super) fn take_away(&mut self) -> Option<&Job> {
         let load = self.load.take()?;
         Some(self.remains.insert(load.job))
     }

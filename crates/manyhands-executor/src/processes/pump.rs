@@ -281,7 +281,9 @@ pub(super) fn supervise(core: &Core) {
         last_look = (!sleeps).then_some(changes);
     }
     // One that was started while the pool ended.
-    state.hands.iter_mut().for_each(Hand::strike);
+    for hand in &mut state.hands {
+        hand.strike();
+    }
     state.seats.supervisor_left = true;
     for listener in &state.seats.listeners {
         listener.unpark();

@@ -123,7 +123,9 @@ impl State {
                     hand.feed(&mut self.message);
                 }
             }
-            Condition::Leaving(until) if until.has_passed() => hand.strike(),
+            Condition::Leaving(until) if until.has_passed() => {
+                hand.strike();
+            }
             Condition::Dead { .. } => {
                 if let Some(exit) = hand.exit() {
                     let hand = self.hands.swap_remove(index);
@@ -226,23 +228,12 @@ impl State {
 
     /// Ends a task whose time is used up, and the worker that has it.
     fn stop_overdue(&mut self, index: usize, plan: &Plan, effects: &mut Effects) {
-        let hand = &mut self.hands[index];
-        let attempt = hand
-            .load
-            .as_ref()
-            .map(|load| load.since.elapsed())
-            .unwrap_or_default();
-        let Some(job) = hand.strike_at_work() else {
+        let Some(load) = &self.hands[index].load else {
             return;
         };
-        self.stats.restarts += u64::from(self.gate != Gate::Closed);
+        let ran = load.job.spent + load.since.elapsed();
         let limit = plan.limits.time.unwrap_or_default();
-        let error = TaskError::Deadline {
-            limit,
-            ran: job.spent + attempt,
-        };
-        self.stats.count(Some(&error));
-        effects.error_of(job, error);
+        self.stop_at_work(index, TaskError::Deadline { limit, ran }, effects);
     }
 
     /// Ends the task that a worker has with `error`, and the worker; false if it has none.
@@ -253,14 +244,13 @@ impl State {
         effects: &mut Effects,
     ) -> bool {
         let hand = &mut self.hands[index];
-        if hand.load.is_none() {
+        let Some(job) = hand.take_away() else {
             return false;
-        }
-        if let Some(job) = hand.strike_at_work() {
-            self.stats.restarts += u64::from(self.gate != Gate::Closed);
-            self.stats.count(Some(&error));
-            effects.error_of(job, error);
-        }
+        };
+        self.stats.count(Some(&error));
+        effects.error_of(job, error);
+        let lived = hand.strike();
+        self.stats.restarts += u64::from(lived && self.gate != Gate::Closed);
         true
     }
 
