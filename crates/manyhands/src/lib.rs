@@ -17,13 +17,18 @@ pub use manyhands_executor::{
     ThreadPoolExecutor, as_completed, wait,
 };
 #[doc(inline)]
+pub use manyhands_manager::{Managed, ManagedDict, ManagedList, ManagedValue, Manager};
+#[doc(inline)]
 pub use manyhands_process::{
     CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod, Thread, Timer, Zygote,
 };
 #[doc(inline)]
 pub use manyhands_shm::{Handoff, Region, Shared};
 #[doc(inline)]
-pub use manyhands_sync::{Event, Lock, LockError, LockGuard, Shareable};
+pub use manyhands_sync::{
+    Barrier, BoundedSemaphore, Event, Lock, LockError, LockGuard, Once, RLock, RLockGuard, RwLock,
+    Semaphore, Shareable,
+};
 
 /// Implements [`Shareable`](trait@Shareable) for a struct whose fields all are.
 ///

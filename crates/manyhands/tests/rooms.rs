@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use manyhands::{Event, Lock, Pipe, Pool, Process, Shareable, Shared, Task, Thread};
+use manyhands::{Event, Lock, Manager, Pipe, Pool, Process, Shareable, Shared, Task, Thread};
 use manyhands::{ProcessPoolExecutor, Shutdown, ThreadPoolExecutor};
 
 /// No wait of these tests takes nearly as long, unless something is broken.
@@ -91,4 +91,22 @@ fn executor_is_reachable() {
     assert_eq!(task.result_timeout(LONG).unwrap().unwrap(), 1024);
     manyhands::Executor::shutdown(&processes, Shutdown::Drain, LONG);
     assert_eq!(Pool::new(1).unwrap().apply(u32::pow, (3, 3)).unwrap(), 27);
+}
+
+#[test]
+fn manager_is_reachable() {
+    let manager = Manager::start().unwrap();
+    let list = manager.list::<u32>().unwrap();
+    list.push(5).unwrap();
+    assert_eq!(list.snapshot().unwrap(), [5]);
+    let number = manager.managed(1_u32).unwrap();
+    let doubled = number.update(
+        |number: &mut u32, times: u32| {
+            *number *= times;
+            *number
+        },
+        2,
+    );
+    assert_eq!(doubled.unwrap(), 2);
+    manager.shutdown(LONG).unwrap();
 }
