@@ -21,7 +21,7 @@ use crate::parker::{Parker, lock};
 use crate::task::Driver;
 
 /// How long the kernel may take to end processes that were killed.
-const REAP_GRACE: Duration = Duration::from_secs(1);
+pub(super) const REAP_GRACE: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Ends the pool; see [`Executor::shutdown`](crate::Executor::shutdown).

@@ -17,13 +17,14 @@
 //! So a caller that submits and waits, again and again, meets its worker with no third thread in
 //! between, and deadlines hold (within `GRACE`) when no caller is there at all.
 
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use manyhands_os::clock::Deadline;
 use manyhands_shm::arena::Participant;
 
 use super::Core;
+use super::closing::REAP_GRACE;
 use super::hand::Hand;
 use super::job::Effects;
 use super::schedule::State;
@@ -251,8 +252,7 @@ pub(super) fn supervise(core: &Core) {
     while !state.seats.is_over {
         match state.next_start(&core.plan) {
             Some(due) if due.has_passed() => {
-                drop(state);
-                core.start_worker();
+                core.start_worker(state);
                 state = lock(&core.state);
                 continue;
             }
@@ -280,10 +280,9 @@ pub(super) fn supervise(core: &Core) {
         state.seats.supervisor_sleeps = false;
         last_look = (!sleeps).then_some(changes);
     }
-    // One that was started while the pool ended.
-    for hand in &mut state.hands {
-        hand.strike();
-    }
+    drop(state);
+    core.end_late_worker();
+    let mut state = lock(&core.state);
     state.seats.supervisor_left = true;
     for listener in &state.seats.listeners {
         listener.unpark();
@@ -291,6 +290,18 @@ pub(super) fn supervise(core: &Core) {
 }
 
 impl Core {
+    /// Ends the worker whose start took longer than the shutdown.
+    fn end_late_worker(&self) {
+        let mut are_gone = || {
+            let mut state = lock(&self.state);
+            for hand in &mut state.hands {
+                hand.strike();
+            }
+            state.hands.is_empty()
+        };
+        self.wait(&Arc::default(), &mut are_gone, Deadline::after(REAP_GRACE));
+    }
+
     /// Leads until somebody follows, or a worker is to be started, or the pool ends.
     fn lead_as_supervisor(&self) {
         let mut lives = Vec::new();
@@ -313,12 +324,12 @@ impl Core {
     }
 
     /// Starts one worker process, outside the lock, and takes it in.
-    fn start_worker(&self) {
-        let id = {
-            let mut state = lock(&self.state);
-            state.is_starting = true;
-            state.new_hand_id()
-        };
+    ///
+    /// It comes with the lock under which this was decided: from then on a shutdown waits for it.
+    fn start_worker(&self, mut state: MutexGuard<'_, State>) {
+        state.is_starting = true;
+        let id = state.new_hand_id();
+        drop(state);
         let started = Hand::start(id, &self.plan, &self.doorbell);
         if let Err(reason) = &started {
             tracing::warn!(pool = %self.plan.name, %reason, "worker not started");

@@ -1,11 +1,6 @@
 //! What every executor promises, run over each of them: one suite, two executors.
 //!
-//! What only processes can promise is in `deaths.rs`.
-
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests may unwrap as tests may"
-)]
+//! What only processes can promise is in the other modules.
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,8 +19,8 @@ use manyhands_sync::Event;
 use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Longer than anything here takes; a wait that lasts so long is a hang.
-const LONG: Duration = Duration::from_secs(60);
+use crate::support::{LONG, add, hold, result, spin_until};
+
 const WORKERS: usize = 2;
 
 fn threads() -> ThreadPoolExecutor {
@@ -70,25 +65,6 @@ contract! {
     dropping_the_executor_ends_queued_tasks
 }
 
-fn result<T>(task: &Task<T>) -> Result<T, TaskError> {
-    task.result_timeout(LONG)
-        .expect("an outcome within a minute")
-}
-
-fn spin_until(mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !done() {
-        assert!(Instant::now() < end, "not within a minute");
-        thread::yield_now();
-    }
-}
-
-fn hold(started: Shared<Event>, gate: Shared<Event>) -> u32 {
-    started.set();
-    assert!(gate.wait_timeout(LONG));
-    7
-}
-
 /// Keeps all workers of an executor busy until the gate opens.
 struct Blocked {
     gate: Shared<Event>,
@@ -117,10 +93,6 @@ impl Blocked {
             assert_eq!(result(&task), Ok(7));
         }
     }
-}
-
-fn add(a: u32, b: u32) -> u32 {
-    a + b
 }
 
 fn task_gives_what_the_function_returns(executor: impl Executor) {
