@@ -1,8 +1,9 @@
 //! How a pool starts workers again: with growing pauses, and not for ever.
 //!
-//! Only what happens before a worker has come to its loop counts: a refused start, or a death on
-//! the way. One worker that comes to its loop clears the count. A kill from outside weighs
-//! little, because it says nothing about whether workers can start here.
+//! What counts is a refused start, a death before the worker came to its loop, and a death for no
+//! reason while it had nothing to do. A task that is done clears the count. A kill from outside
+//! weighs little, because it says nothing about whether workers can live here. Deaths at work are
+//! the task's affair (see `retry`).
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ const FAILURE: u32 = 10;
 const OUTSIDE_KILL: u32 = 1;
 const MOST: u32 = 80;
 
-/// What a pool knows about starting workers.
+/// What a pool knows about whether workers can live.
 #[derive(Debug)]
 pub(super) struct Health {
     weight: u32,
@@ -39,14 +40,14 @@ impl Default for Health {
 }
 
 impl Health {
-    /// A worker came to its loop.
+    /// A worker did a task.
     pub(super) fn succeeded(&mut self) {
         if self.row > 0 {
             *self = Self::default();
         }
     }
 
-    /// A worker did not.
+    /// A worker could not be started, or died by itself.
     pub(super) fn failed(&mut self, reason: &str, outside_kill: bool) {
         self.weight += if outside_kill { OUTSIDE_KILL } else { FAILURE };
         let pause = FIRST_PAUSE
@@ -67,7 +68,7 @@ impl Health {
         self.weight >= MOST
     }
 
-    /// Why the last start failed.
+    /// Why the last one failed.
     pub(super) fn reason(&self) -> &str {
         &self.reason
     }

@@ -20,7 +20,7 @@ use super::job::{Effects, Job};
 use super::pump::Seats;
 use super::stats::Stats;
 use super::{Gate, Plan};
-use crate::error::{SubmitError, TaskError};
+use crate::error::{Cause, SubmitError, TaskError};
 
 /// How long a worker that was told to stop may take.
 const LEAVE_GRACE: Duration = Duration::from_secs(5);
@@ -114,7 +114,6 @@ impl State {
         match hand.condition {
             Condition::Starting if hand.has_started() => {
                 hand.condition = Condition::Idle;
-                self.health.succeeded();
             }
             Condition::Busy => {
                 if hand.next_look().has_passed() {
@@ -163,6 +162,7 @@ impl State {
             return;
         };
         hand.served += 1;
+        self.health.succeeded();
         let job = load.job;
         match outcome_error(kind, payload, plan) {
             Some(error) => {
@@ -273,9 +273,11 @@ impl State {
             self.stats.recycled += u64::from(self.gate == Gate::Open);
             return;
         }
-        if !hand.has_started() && !hand.was_struck() {
-            self.health
-                .failed(&cause.to_string(), cause == crate::Cause::OutsideKill);
+        let is_outside = cause == Cause::OutsideKill;
+        // A worker that dies by itself while it has nothing to do would do so for ever.
+        let is_by_itself = load.is_none() && !hand.was_struck();
+        if is_by_itself && !(hand.has_started() && is_outside) {
+            self.health.failed(&cause.to_string(), is_outside);
         }
         tracing::debug!(worker = hand.pid(), %cause, task = load.is_some(), "worker ended");
         let Some(load) = load else { return };
