@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use manyhands_channel::ring::{self, Consumer, Producer};
-use manyhands_channel::{
-    Connection, Doorbell, Pipe, Receiver, RecvError, Rung, SendError, Sender,
-};
+use manyhands_channel::{Connection, Doorbell, Pipe, Receiver, RecvError, Rung, SendError, Sender};
 use manyhands_os::Deadline;
 use manyhands_process::Process;
 
@@ -18,7 +16,9 @@ fn echo(mut connection: Connection<String, Vec<u8>>) -> u64 {
         match connection.recv_timeout(LONG) {
             Ok(bytes) => {
                 let text = format!("{} bytes", bytes.len());
-                connection.send_timeout(&text, LONG).expect("the asker waits");
+                connection
+                    .send_timeout(&text, LONG)
+                    .expect("the asker waits");
             }
             Err(RecvError::Closed) => return count,
             Err(error) => panic!("{error}"),
@@ -29,7 +29,9 @@ fn echo(mut connection: Connection<String, Vec<u8>>) -> u64 {
 
 /// Says that it is there, and then waits for what never comes.
 fn wait_for_ever(mut connection: Connection<u32, ()>) {
-    connection.send(&std::process::id()).expect("somebody listens");
+    connection
+        .send(&std::process::id())
+        .expect("somebody listens");
     let never = connection.recv();
     panic!("{never:?}");
 }
@@ -39,8 +41,12 @@ fn child_answers_over_a_duplex_pipe() {
     let (mut here, there) = Pipe::duplex_with_capacity::<Vec<u8>, String>(4096).expect("room");
     let mut child = Process::spawn(echo, (there,)).expect("a child");
     for size in (0..200).chain([5_000, 100_000, 1_000_000]) {
-        here.send_timeout(&vec![1; size], LONG).expect("it is taken");
-        assert_eq!(here.recv_timeout(LONG).expect("an answer"), format!("{size} bytes"));
+        here.send_timeout(&vec![1; size], LONG)
+            .expect("it is taken");
+        assert_eq!(
+            here.recv_timeout(LONG).expect("an answer"),
+            format!("{size} bytes")
+        );
     }
     drop(here);
     assert_eq!(child.join_timeout(LONG).expect("it returns"), Some(203));
@@ -82,7 +88,10 @@ fn sender_that_waits_for_room_learns_that_the_child_was_killed() {
         let sleeper = threads.spawn(|| full.send_timeout(&vec![0; 1000], LONG));
         child.kill().expect("it lives");
         let outcome = sleeper.join().expect("no panic");
-        assert!(matches!(outcome, Err(SendError::PeerDied { .. })), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(SendError::PeerDied { .. })),
+            "{outcome:?}"
+        );
     });
 }
 
@@ -96,7 +105,11 @@ fn large_message_of_a_child_killed_in_its_middle_never_existed() {
     let child = Process::spawn(send, (sender,)).expect("a child");
     assert_eq!(receiver.recv_timeout(LONG).expect("it comes"), b"small");
     // Some parts are taken; the rest cannot be there, since the ring is so much smaller.
-    assert!(!receiver.poll_timeout(Duration::from_millis(1)).expect("the ring is whole"));
+    assert!(
+        !receiver
+            .poll_timeout(Duration::from_millis(1))
+            .expect("the ring is whole")
+    );
     child.kill().expect("it waits for us");
     match receiver.recv_timeout(LONG) {
         Err(RecvError::PeerDied { who }) => {
@@ -115,7 +128,8 @@ fn connection_is_moved_to_a_child_that_runs_already() {
     let (mut post, letterbox) = Pipe::simplex().expect("room");
     let mut child = Process::spawn(serve, (letterbox,)).expect("a child");
     let (mut here, there) = Pipe::duplex::<Vec<u8>, String>().expect("room");
-    here.send(&vec![0; 3]).expect("there is room before anybody is there");
+    here.send(&vec![0; 3])
+        .expect("there is room before anybody is there");
     post.send(&there).expect("it is taken");
     drop(there);
     assert_eq!(here.recv_timeout(LONG).expect("an answer"), "3 bytes");
@@ -178,7 +192,9 @@ fn doorbell_tells_which_of_many_children_was_killed() {
         .collect();
     for round in 0..500_u64 {
         for (_, orders, _) in &mut workers {
-            orders.send_timeout(&round.to_ne_bytes(), LONG).expect("it is taken");
+            orders
+                .send_timeout(&round.to_ne_bytes(), LONG)
+                .expect("it is taken");
         }
         let mut waiting: Vec<_> = (0..workers.len()).collect();
         while !waiting.is_empty() {
@@ -186,15 +202,24 @@ fn doorbell_tells_which_of_many_children_was_killed() {
             let mut message = Vec::new();
             waiting.retain(|worker| workers[*worker].2.try_recv(&mut message).is_err());
             if !waiting.is_empty() {
-                let lives: Vec<_> = workers.iter().map(|(child, ..)| child.participant()).collect();
+                let lives: Vec<_> = workers
+                    .iter()
+                    .map(|(child, ..)| child.participant())
+                    .collect();
                 assert_eq!(bell.wait(seen, &lives, Deadline::after(LONG)), Rung::Rang);
             }
         }
     }
-    let lives: Vec<_> = workers.iter().map(|(child, ..)| child.participant()).collect();
+    let lives: Vec<_> = workers
+        .iter()
+        .map(|(child, ..)| child.participant())
+        .collect();
     let seen = bell.seen();
     workers[2].0.kill().expect("it lives");
-    assert_eq!(bell.wait(seen, &lives, Deadline::after(LONG)), Rung::Death(2));
+    assert_eq!(
+        bell.wait(seen, &lives, Deadline::after(LONG)),
+        Rung::Death(2)
+    );
 }
 
 /// Sends 0, 1, 2, .. in messages of changing sizes, until it is killed.

@@ -2,3 +2,9 @@
 
 // Deaths at every instruction, and storms of deaths: what survives them.
 mod crash;
+
+// Pipes, rings and doorbells between processes.
+mod channel;
+
+// What processes own in shared primitives, when they are killed.
+mod sync;

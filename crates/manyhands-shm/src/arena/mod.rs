@@ -3,6 +3,7 @@
 mod block;
 mod classes;
 mod layout;
+mod members;
 mod memory;
 mod reaper;
 mod seat;
@@ -18,6 +19,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::process::{Identity, Pidfd};
 use manyhands_sync::keeper;
+use manyhands_sync::member;
 use manyhands_sync::raw::ShortGuard;
 
 pub use block::{Block, GiveError, Handle};
@@ -80,6 +82,7 @@ pub fn family() -> Result<&'static Arena, ArenaError> {
         return Ok(arena);
     }
     let arena = Arena::found(make()?)?;
+    member::install(arena);
     Ok(FAMILY.get_or_init(|| arena))
 }
 
@@ -99,6 +102,7 @@ pub fn join(fd: OwnedFd, seat: Seat) -> Result<&'static Arena, ArenaError> {
     }
     let arena = Arena::sit_down(Memory::attach(fd)?, seat)?;
     arena.follow_parent(seat)?;
+    member::install(arena);
     Ok(FAMILY.get_or_init(|| arena))
 }
 
