@@ -79,6 +79,9 @@ pub(super) struct Hand {
     remains: Option<Job>,
     /// Tasks that it has done.
     pub(super) served: u64,
+    /// A result of it is being decoded whose handles only it keeps alive: even dead, it is not
+    /// cleaned up after before that is done.
+    pub(super) is_needed: bool,
     struck: bool,
     dismissed: bool,
 }
@@ -124,6 +127,7 @@ impl Hand {
             load: None,
             remains: None,
             served: 0,
+            is_needed: false,
             struck: false,
             dismissed: false,
         })
@@ -224,12 +228,12 @@ impl Hand {
         };
     }
 
-    /// How it ended, once the kernel tells.
+    /// How it ended, once the kernel tells. Its seat is free then, and what it held released.
     pub(super) fn exit(&mut self) -> Option<Exit> {
         let Condition::Dead { look, pause } = &mut self.condition else {
             return None;
         };
-        if !look.has_passed() {
+        if self.is_needed || !look.has_passed() {
             return None;
         }
         *look = Deadline::after(*pause);

@@ -174,6 +174,7 @@ impl State {
                 if hand.condition == Condition::Busy {
                     hand.condition = Condition::Unpacking;
                 }
+                hand.is_needed = true;
                 effects.value_with_handles(hand.id, job, payload.to_vec());
                 return;
             }
@@ -202,6 +203,7 @@ impl State {
     pub(super) fn unpacked(&mut self, plan: &Plan, hands: &[u64]) {
         for index in 0..self.hands.len() {
             if hands.contains(&self.hands[index].id) {
+                self.hands[index].is_needed = false;
                 self.release(index, plan);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use manyhands_executor::{Cause, Executor, Phase};
+use manyhands_executor::{Cause, Executor, Phase, ProcessPoolExecutor};
 use manyhands_process::Process;
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
@@ -85,14 +85,12 @@ fn task_whose_worker_dies_before_it_looks_runs_exactly_once() {
     assert_eq!(ran.load(Ordering::Relaxed), 20);
 }
 
-#[test]
-fn storm_of_kills_loses_nothing_and_doubles_nothing() {
-    const TASKS: u64 = 2000;
-    let pool = builder(3).retries_after_outside_kill(100).build().unwrap();
-    let kills = counter();
+/// Kills a random worker every few milliseconds while `work` goes on; returns how many it killed.
+fn storm(pool: &ProcessPoolExecutor, work: impl FnOnce()) -> u64 {
     let over = event();
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let killer = scope.spawn(|| {
+            let mut kills = 0;
             let mut seed = 88_172_645_463_325_252_u64;
             while !over.wait_timeout(Duration::from_micros(1000 + seed % 4000)) {
                 seed ^= seed << 13;
@@ -101,27 +99,61 @@ fn storm_of_kills_loses_nothing_and_doubles_nothing() {
                 let workers = pool.worker_ids();
                 if let Some(worker) = workers.get(seed as usize % workers.len().max(1)) {
                     kill_hard(*worker);
-                    kills.fetch_add(1, Ordering::Relaxed);
+                    kills += 1;
                 }
             }
+            kills
         });
-        let work = |n: u64| (0..20_000).fold(n, |sum: u64, k| std::hint::black_box(sum ^ k)) ^ n;
-        let expected = work(0);
+        // Also when the work fails: the killer must end.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        over.set();
+        let kills = killer.join().unwrap();
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        kills
+    })
+}
+
+#[test]
+fn storm_of_kills_loses_nothing_and_doubles_nothing() {
+    const TASKS: u64 = 2000;
+    let pool = builder(3).retries_after_outside_kill(100).build().unwrap();
+    let work = |n: u64| {
+        let busy = (0..20_000).fold(n, |sum: u64, k| std::hint::black_box(sum ^ k));
+        (n, busy ^ n)
+    };
+    let expected = work(0).1;
+    let kills = storm(&pool, || {
         let mut seen = HashMap::new();
         for (number, outcome) in pool.map_unordered(work, 0..TASKS).in_flight(40) {
-            assert_eq!(outcome, Ok(expected), "task {number}");
+            assert_eq!(outcome, Ok((number as u64, expected)));
             *seen.entry(number).or_insert(0) += 1;
         }
-        over.set();
         assert_eq!(seen.len() as u64, TASKS);
         assert!(seen.into_values().all(|times| times == 1));
     });
     let stats = pool.stats();
     assert_eq!((stats.done, stats.failed.total()), (TASKS, 0));
-    assert!(
-        kills.load(Ordering::Relaxed) > 0 && stats.restarts > 0,
-        "{stats:?}"
-    );
+    assert!(kills > 0 && stats.restarts > 0, "{stats:?}");
+    works(&pool);
+}
+
+#[test]
+fn storm_of_kills_breaks_no_handle_in_a_result_and_no_large_one() {
+    let pool = builder(3).retries_after_outside_kill(100).build().unwrap();
+    let make = |n: u64| {
+        (
+            Shared::new(AtomicU64::new(n)).unwrap(),
+            vec![n as u8; 30_000],
+        )
+    };
+    let kills = storm(&pool, || {
+        for (n, outcome) in (0..600).zip(pool.map(make, 0..600).in_flight(20)) {
+            let (number, bytes) = outcome.unwrap();
+            assert_eq!(number.load(Ordering::Relaxed), n);
+            assert!(bytes.len() == 30_000 && bytes.iter().all(|&byte| byte == n as u8));
+        }
+    });
+    assert!(kills > 0 && pool.stats().restarts > 0);
     works(&pool);
 }
 
