@@ -298,13 +298,13 @@ impl Serialize for Consumer {
         // The record that completed a message is still in the ring: its new owner reads it there.
         let parts = &self.message.bytes[..self.message.kept];
         let begun = self.message.begun.then_some(parts);
-        endpoint::serialize(&self.endpoint, &(&self.bell, begun), serializer)
+        endpoint::serialize(&self.endpoint, self.bell.as_ref(), &begun, serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Consumer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (region, ticket, (bell, begun)) = Deserialize::deserialize(deserializer)?;
+        let (region, ticket, bell, begun) = Deserialize::deserialize(deserializer)?;
         let begun: Option<Vec<u8>> = begun;
         let endpoint = Endpoint::arrive(region, ticket, Side::Consumer)?;
         let reader = Reader::attach(endpoint.memory().clone());

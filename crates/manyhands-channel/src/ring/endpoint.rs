@@ -12,6 +12,7 @@ use manyhands_sync::life::{self, WaitEnd};
 use serde::ser::SerializeTuple;
 use serde::{Serialize, Serializer};
 
+use crate::doorbell::Doorbell;
 use crate::primitive::AtomicU32;
 use crate::ring::cursor::Memory;
 use crate::ring::error::End;
@@ -187,7 +188,7 @@ impl Endpoint {
     /// Packs this end: it belongs to nobody until the parcel is unpacked.
     ///
     /// Called only once the region went into the same parcel, so surely inside one.
-    fn depart<E: serde::ser::Error>(&self) -> Result<u64, E> {
+    fn depart<E: serde::ser::Error>(&self, bell: Option<&Doorbell>) -> Result<u64, E> {
         let refused = |reason: &str| {
             handoff::refuse(reason.to_owned());
             E::custom(reason)
@@ -202,6 +203,7 @@ impl Endpoint {
             memory: self.memory.clone(),
             side: self.side,
             departed,
+            bell: bell.cloned(),
         };
         self.own.set(None);
         settle(&self.memory, self.side, own, departed);
@@ -223,8 +225,10 @@ impl Endpoint {
         let memory = Mapped::new(region).map_err(|_| refused("the region is no ring"))?;
         let me = arena::family().map_err(E::custom)?.me();
         let own = departed.arrived(me);
-        let is_ticket = departed.state() == SeatState::InTransit;
+        let now = side.seat(&memory).word.load(Acquire);
+        let is_ticket = departed.state() == SeatState::InTransit && now == departed.to_bits();
         if is_ticket {
+            // Not by a late comer: the name beside the seat may be another's by now.
             sign(&memory, side, own);
         }
         if !is_ticket || !settle(&memory, side, departed, own) {
@@ -303,13 +307,15 @@ impl Progression {
 /// Packs an end, with what else its side needs on arrival.
 pub(crate) fn serialize<S: Serializer, X: Serialize>(
     endpoint: &Endpoint,
+    bell: Option<&Doorbell>,
     extra: &X,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let mut tuple = serializer.serialize_tuple(3)?;
+    let mut tuple = serializer.serialize_tuple(4)?;
     // The region first: outside a parcel it fails, and the end stays where it is.
     tuple.serialize_element(endpoint.memory.region())?;
-    tuple.serialize_element(&endpoint.depart::<S::Error>()?)?;
+    tuple.serialize_element(&endpoint.depart::<S::Error>(bell)?)?;
+    tuple.serialize_element(&bell)?;
     tuple.serialize_element(extra)?;
     tuple.end()
 }
@@ -319,12 +325,18 @@ struct InTransit {
     memory: Mapped,
     side: Side,
     departed: SeatWord,
+    bell: Option<Doorbell>,
 }
 
 impl Drop for InTransit {
     fn drop(&mut self) {
         let closed = self.departed.with(SeatState::Closed);
-        if !settle(&self.memory, self.side, self.departed, closed) {
+        if settle(&self.memory, self.side, self.departed, closed) {
+            // As a close by hand does.
+            if let Some(bell) = &self.bell {
+                bell.ring();
+            }
+        } else {
             // Somebody has it. Should they have died before they woke our peer, it still sleeps
             // on our life, and has to look anew.
             rouse_other(&self.memory, self.side);

@@ -338,13 +338,13 @@ impl Drop for Producer {
 
 impl Serialize for Producer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        endpoint::serialize(&self.endpoint, &self.bell, serializer)
+        endpoint::serialize(&self.endpoint, self.bell.as_ref(), &(), serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Producer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (region, ticket, bell) = Deserialize::deserialize(deserializer)?;
+        let (region, ticket, bell, ()) = Deserialize::deserialize(deserializer)?;
         let endpoint = Endpoint::arrive(region, ticket, Side::Producer)?;
         let writer = Writer::attach(endpoint.memory().clone());
         let writer = writer.map_err(|_| D::Error::custom("the ring is corrupt"))?;

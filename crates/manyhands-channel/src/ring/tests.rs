@@ -271,6 +271,17 @@ fn doorbell_tells_of_any_ring_and_of_its_end() {
 }
 
 #[test]
+fn doorbell_tells_that_a_parcel_with_its_ring_was_dropped() {
+    let bell = Doorbell::new().expect("there is room");
+    let (mut producer, mut consumer) = ring(64).expect("there is room");
+    producer.attach_doorbell(&bell);
+    let seen = bell.seen();
+    drop(handoff::pack(&producer).expect("it is ours").holds);
+    assert_eq!(bell.wait(seen, &[], Deadline::after(LONG)), Rung::Rang);
+    assert_eq!(consumer.try_recv(&mut Vec::new()), Err(RecvError::Closed));
+}
+
+#[test]
 fn contents_that_no_producer_wrote_are_an_error_and_no_more() {
     let spoil: [fn(&memory::Mapped); 5] = [
         |ring| ring.header().tail.0.store(u64::MAX, Relaxed),
