@@ -68,6 +68,9 @@ impl Builder {
     ///
     /// Of a range the lower number is started at once, the others when tasks wait. A range that
     /// starts at 0 starts nothing before the first task.
+    ///
+    /// A worker that dies is replaced before the kernel has taken it apart; with the dying there
+    /// are never more than twice as many processes.
     #[must_use]
     pub fn workers(mut self, workers: impl Into<WorkerCount>) -> Self {
         self.plan.workers = workers.into();
