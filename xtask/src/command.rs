@@ -57,13 +57,29 @@ pub(crate) fn run(
     match ended.fault {
         None => Ok(ended.output),
         Some(fault) => {
-            let lines: Vec<&str> = ended.output.lines().collect();
+            let lines: Vec<&str> = ended
+                .output
+                .lines()
+                .filter(|line| !is_progress(line))
+                .collect();
             for line in &lines[lines.len().saturating_sub(TAIL)..] {
                 println!("    | {line}");
             }
             Err(vec![format!("{said}: {fault}")])
         }
     }
+}
+
+/// Cargo's lines about what it is busy with, which would push what went wrong out of sight.
+fn is_progress(line: &str) -> bool {
+    let busy = [
+        "Compiling ",
+        "Checking ",
+        "Documenting ",
+        "Downloaded ",
+        "Blocking ",
+    ];
+    busy.iter().any(|word| line.trim_start().starts_with(word))
 }
 
 fn run_to_end(

@@ -137,10 +137,11 @@ fn all(mut context: Context, only: Option<&str>) -> Result<(), Faults> {
     println!("\n{table}");
     let seconds = started.elapsed().as_secs_f64();
     if faults.is_empty() {
-        println!(
-            "all {} steps passed in {seconds:.0} s, nothing left behind",
-            steps.len()
-        );
+        let count = match steps.len() {
+            1 => "the step".to_owned(),
+            more => format!("all {more} steps"),
+        };
+        println!("{count} passed in {seconds:.0} s, nothing left behind");
         return Ok(());
     }
     let count = match faults.len() {
