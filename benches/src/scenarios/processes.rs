@@ -18,8 +18,8 @@ const IN_FLIGHT: usize = 64;
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario {
-            name: "process started and joined, x 100, with a value",
-            count: 100,
+            name: "process started and joined, x 50, with a value",
+            count: 50,
             rounds: 9,
             contenders: vec![
                 start("Process, Zygote", StartMethod::Zygote),
