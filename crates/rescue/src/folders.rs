@@ -53,6 +53,9 @@ impl Folders {
     /// When that is not possible, or OUT holds what is not ours.
     pub(crate) fn make_out(&self) -> Result<(), Fatal> {
         let out = &self.out;
+        if out.exists() && !out.is_dir() {
+            return Err(Fatal::new(format!("{} is not a folder", shown(out))));
+        }
         fs::create_dir_all(out).map_err(|error| Fatal::at("cannot make", out, &error))?;
         refuse_foreign(out)
     }

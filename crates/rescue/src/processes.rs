@@ -11,6 +11,7 @@ use crate::verdict::Verdict;
 use crate::way::{Ending, Way};
 use crate::work::{self, Job};
 use manyhands::executor::{Cause, Death};
+use manyhands::os::limits::limit_core;
 use manyhands::{Executor as _, ProcessPoolExecutor, Shutdown, SubmitError, TaskError};
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ impl Processes {
     ///
     /// What the pool says, in one line.
     pub(crate) fn start(options: &Options) -> Result<Processes, Fatal> {
+        // The core of a worker would be left in the folder that rescue was started in.
+        limit_core(0).map_err(|error| Fatal::new(format!("cannot forbid core files: {error}")))?;
         let pool = ProcessPoolExecutor::builder()
             .name("rescue")
             .workers(options.jobs())

@@ -41,7 +41,7 @@ pub(crate) fn write_all(good: &Path, folder: &Path) -> Done {
         &pdf::paper(&[&["Only the name says that this is no paper."]]),
     )?;
     save("bomb.png", &bomb(30_000, 30_000)?)?;
-    save("bomb.pdf", &flood()?)?;
+    save("wide-rows.pdf", &wide_rows()?)?;
     save("claims.bmp", &claims(60_000, 60_000))?;
     save("nested-arrays.pdf", &nested_arrays(10_000))?;
     save("draws-itself.pdf", &draws_itself())?;
@@ -102,21 +102,17 @@ fn claims(width: i32, height: i32) -> Vec<u8> {
     bmp
 }
 
-/// A page whose content is 400 MB of spaces, packed, and packed once more.
-fn flood() -> io::Result<Vec<u8>> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
-    let spaces = vec![b' '; 1 << 20];
-    for _ in 0..400 {
-        encoder.write_all(&spaces)?;
-    }
-    let packed = pdf::deflate(&encoder.finish()?)?;
+/// A page whose content is packed in rows of ten thousand million pixels, so it says.
+fn wide_rows() -> io::Result<Vec<u8>> {
+    let packed = pdf::deflate(b"nothing as wide as that")?;
     let mut document = Pdf::new();
     document.object(b"<< /Type /Catalog /Pages 2 0 R >>");
     document.object(b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>");
     document.object(
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << >> >>",
     );
-    document.stream("/Filter [/FlateDecode /FlateDecode]", &packed);
+    let entries = "/Filter /FlateDecode /DecodeParms << /Predictor 12 /Columns 10000000000 >>";
+    document.stream(entries, &packed);
     Ok(document.finish())
 }
 

@@ -1,6 +1,6 @@
 //! Wrong calls: one line on standard error, exit code 2, and nothing made.
 
-use crate::support::{rescue, run, samples, text};
+use crate::support::{is_root, rescue, run, samples, text};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -65,7 +65,7 @@ fn a_folder_that_cannot_be_read_or_written_is_refused_and_nothing_is_made() {
             here.path().join("out"),
             "file is not a folder",
         ),
-        (good.clone(), file.clone(), "not a directory"),
+        (good.clone(), file.clone(), "file is not a folder"),
         (good.clone(), file.join("out"), "not a directory"),
         (
             good.clone(),
@@ -149,7 +149,7 @@ fn help_and_version_are_no_errors() {
 fn a_folder_that_may_not_be_written_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::CommandExt as _;
-    if !nix::unistd::geteuid().is_root() {
+    if !is_root() {
         println!("skipped: only root can become somebody who may not write");
         return;
     }

@@ -1,7 +1,8 @@
 //! Tests of the program `rescue`, each by running it as a user does.
 
-// The program under test is made of processes; so is the test.
 #![forbid(unsafe_code)]
+// Said for a test that fails: which seed, and what was skipped.
+#![allow(clippy::print_stdout)]
 
 mod support;
 

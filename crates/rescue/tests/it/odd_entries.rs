@@ -1,6 +1,6 @@
 //! What may lie in a folder beside good files, made here because git does not keep it.
 
-use crate::support::{document, rescue, run, samples, text, verdicts};
+use crate::support::{document, is_root, rescue, run, samples, text, verdicts};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -99,7 +99,7 @@ fn names_of_any_bytes_keep_their_files_apart_and_print_on_one_line() {
 
 #[test]
 fn what_may_not_be_read_is_an_error() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_root() {
         println!("skipped: only root can become somebody who may not read");
         return;
     }

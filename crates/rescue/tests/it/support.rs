@@ -192,6 +192,11 @@ pub(crate) fn signal(process: u32, signal: nix::sys::signal::Signal) {
     let _ = nix::sys::signal::kill(process, signal);
 }
 
+/// Whether this process may become somebody else, and mount.
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
 fn kill_group(group: u32) {
     let group = nix::unistd::Pid::from_raw(group.try_into().expect("a process id"));
     let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
