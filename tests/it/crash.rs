@@ -1,51 +1,156 @@
-//! Objects whose users are killed at every instruction. Each test runs the program `crashstep`,
-//! which has one thread and may therefore fork; its table is printed.
+//! Objects whose users are killed: at every instruction by the program `crashstep`, at random by the
+//! program `storm`. Both fork, which only a program with one thread may do. What they print is
+//! printed here, so that the log of a run has the numbers.
 //!
 //! The controls are broken on purpose: a harness in which they pass proves nothing.
 
 use std::process::Command;
 
+/// Code that is not optimized has five times as many instructions, and a sweep takes the square of
+/// that. So this run of the tests takes every fifth boundary, and the release run takes all.
+const STRIDE: &str = if cfg!(debug_assertions) { "5" } else { "1" };
+
+fn is_long() -> bool {
+    std::env::var_os("MANYHANDS_LONG").is_some_and(|value| value == "1")
+}
+
 #[allow(
     clippy::print_stdout,
     reason = "the table is what a reader of the log looks for"
 )]
-fn sweep(arguments: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_crashstep"))
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program)
         .args(arguments)
         .output()
-        .expect("crashstep starts");
+        .expect("the program starts");
     let table = String::from_utf8_lossy(&output.stdout);
     println!("{table}");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{table}\n{errors}");
+    assert!(
+        output.status.success(),
+        "{}\n{table}\n{errors}",
+        output.status
+    );
+}
+
+fn control(object: &str) {
+    run(env!("CARGO_BIN_EXE_crashstep"), &[object]);
+}
+
+fn sweep(object: &str) {
+    run(
+        env!("CARGO_BIN_EXE_crashstep"),
+        &[object, "--stride", STRIDE],
+    );
+}
+
+fn pairs(object: &str) {
+    let long: &[&str] = if is_long() { &["--long"] } else { &[] };
+    run(
+        env!("CARGO_BIN_EXE_crashstep"),
+        &[&[object, "--pairs"], long].concat(),
+    );
+}
+
+fn storm(object: &str) {
+    let kills = if is_long() { "10000" } else { "500" };
+    run(env!("CARGO_BIN_EXE_storm"), &[object, kills]);
 }
 
 #[test]
 fn control_plain_futex_hangs() {
-    sweep(&["control: plain futex"]);
+    control("control: plain futex");
 }
 
 #[test]
 fn control_queue_that_clears_its_flag_before_it_wakes_hangs() {
-    sweep(&["control: flag queue"]);
+    control("control: flag queue");
 }
 
 #[test]
 fn control_word_that_forgets_its_sleepers_hangs_when_robbed() {
-    sweep(&["control: non-sticky word"]);
+    control("control: non-sticky word");
 }
 
 #[test]
 fn control_robust_mutex_of_glibc_hangs_when_robbed() {
-    sweep(&["control: glibc robust"]);
+    control("control: glibc robust");
 }
 
 #[test]
 fn control_ring_with_claimed_slots_hangs() {
-    sweep(&["control: slot ring"]);
+    control("control: slot ring");
 }
 
 #[test]
 fn control_condition_of_glibc_hangs() {
-    sweep(&["control: glibc condition"]);
+    control("control: glibc condition");
+}
+
+#[test]
+fn short_lock_survives_a_death_at_every_instruction() {
+    sweep("ShortLock");
+}
+
+#[test]
+fn raw_lock_survives_a_death_at_every_instruction() {
+    sweep("RawLock");
+}
+
+#[test]
+fn lock_survives_a_death_at_every_instruction() {
+    sweep("Lock<T>");
+}
+
+#[test]
+fn event_survives_a_death_at_every_instruction() {
+    sweep("Event");
+}
+
+#[test]
+fn life_word_wakes_all_though_the_woken_one_dies_at_any_instruction() {
+    sweep("LifeWord");
+}
+
+#[test]
+fn arena_loses_and_doubles_no_block_by_a_death_at_every_instruction() {
+    sweep("Arena");
+}
+
+#[test]
+fn ring_tears_no_message_by_a_death_at_every_instruction() {
+    sweep("Ring");
+}
+
+#[test]
+fn short_lock_survives_the_death_of_the_one_who_takes_over() {
+    pairs("ShortLock");
+}
+
+#[test]
+fn raw_lock_survives_the_death_of_the_one_who_takes_over() {
+    pairs("RawLock");
+}
+
+#[test]
+fn lock_survives_a_storm_of_kills() {
+    storm("Lock");
+}
+
+#[test]
+fn event_survives_a_storm_of_kills() {
+    storm("Event");
+}
+
+#[test]
+fn control_plain_futex_does_not_survive_a_storm_of_kills() {
+    let status = Command::new(env!("CARGO_BIN_EXE_storm"))
+        .args(["plain-futex", "500"])
+        .status()
+        .expect("the program starts");
+    assert_eq!(
+        status.code(),
+        Some(1),
+        "a lock that no death unlocks must stand still"
+    );
 }

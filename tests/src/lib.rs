@@ -7,5 +7,6 @@
 
 pub mod place;
 pub mod step;
+pub mod storm;
 pub mod subjects;
 pub mod system;

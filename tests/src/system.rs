@@ -150,7 +150,13 @@ pub fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// Stops the calling, single-threaded process: the signal arrives before `kill` returns.
+/// Ends this process by SIGALRM if it lives that long.
+pub fn end_after(seconds: u32) {
+    // SAFETY: `alarm` takes one integer and touches no memory.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// Stops the calling, single-threadedprocess: the signal arrives before `kill` returns.
 #[inline]
 pub fn stop_here() {
     // SAFETY: `getpid` has no arguments.

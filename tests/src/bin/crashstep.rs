@@ -35,7 +35,7 @@ impl Options {
         let mut options = Options {
             object: String::new(),
             operation: String::new(),
-            scenes: "abcdef".to_owned(),
+            scenes: "abcdefg".to_owned(),
             is_pairs: false,
             is_list: false,
             thoroughness: Thoroughness {

@@ -16,6 +16,15 @@ use super::{Outcome, Subject};
 use crate::place::{Place, Placed};
 use crate::system;
 
+/// Which kind of actor.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It invites the others, and plays no other part.
+    Host,
+    /// It arrives and warms itself.
+    Survivor,
+}
+
 /// What an actor is asked to do.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -34,15 +43,23 @@ pub enum Role {
     Rob = 6,
     /// [`Subject::end_robbery`].
     EndRobbery = 7,
+    /// [`Subject::invite`].
+    Invite = 8,
+    /// [`Subject::set_up`].
+    SetUp = 9,
+    /// [`Subject::audit`].
+    Audit = 10,
 }
 
 impl Role {
     fn from_bits(bits: u32) -> Option<Role> {
         let quick = [Role::Hold, Role::Release, Role::Rob, Role::EndRobbery];
         let slow = [Role::Peer, Role::Settle, Role::GatedPeer];
+        let of_host = [Role::Invite, Role::SetUp, Role::Audit];
         quick
             .into_iter()
             .chain(slow)
+            .chain(of_host)
             .find(|role| *role as u32 == bits)
     }
 }
@@ -66,6 +83,9 @@ pub struct Desk {
 // SAFETY: atomics only; zero is "no order yet"; nothing to drop.
 unsafe impl Placed for Desk {}
 
+/// How long an actor may take to come to life.
+const WARMING: Duration = Duration::from_secs(30);
+
 /// One surviving process.
 #[derive(Debug)]
 pub struct Actor {
@@ -81,17 +101,23 @@ impl Actor {
     /// # Panics
     ///
     /// Panics when the kernel refuses to fork.
-    pub fn fork(subject: &dyn Subject, place: Place, spare: Place) -> Actor {
+    pub fn fork(subject: &dyn Subject, kind: Kind, place: Place, spare: Place) -> Actor {
         let desk = Place::map(size_of::<Desk>());
         // SAFETY: the caller has one thread, so the child may run any Rust code.
         match unsafe { fork() }.expect("fork an actor") {
-            ForkResult::Parent { child } => Actor {
-                process: child,
-                desk,
-                ordered: 0,
-                is_reaped: false,
-            },
-            ForkResult::Child => play(subject, place, spare, desk.at()),
+            ForkResult::Parent { child } => {
+                // The actor warms itself as if that were its first order.
+                let actor = Actor {
+                    process: child,
+                    desk,
+                    ordered: 1,
+                    is_reaped: false,
+                };
+                let warmth = actor.wait_finished(WARMING);
+                assert!(warmth.is_some(), "an actor warms itself in time");
+                actor
+            }
+            ForkResult::Child => play(subject, kind, place, spare, desk.at()),
         }
     }
 
@@ -171,35 +197,45 @@ impl Drop for Actor {
     }
 }
 
-fn play(subject: &dyn Subject, place: Place, spare: Place, desk: &Desk) -> ! {
+fn play(subject: &dyn Subject, kind: Kind, place: Place, spare: Place, desk: &Desk) -> ! {
     system::die_with_parent();
     system::go_anywhere();
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-        subject.warm(spare);
-        let mut seen = 0;
+        if kind == Kind::Survivor {
+            subject.arrive();
+            subject.warm(spare);
+        }
+        let mut seen = 1;
+        finish(desk, seen, Outcome::Fine);
         loop {
             // Acquire: pairs with the Release store in `order`.
             let ordered = desk.orders.load(Acquire);
-            if ordered == seen {
-                system::futex_wait(&desk.orders, seen, None);
+            if ordered <= seen {
+                system::futex_wait(&desk.orders, ordered, None);
                 continue;
             }
             seen = ordered;
-            let outcome = play_once(subject, place, desk);
-            desk.outcome.store(outcome as u32, Relaxed);
-            // Release: pairs with the Acquire load in `wait_finished`.
-            desk.finished.store(seen, Release);
-            system::futex_wake(&desk.finished, 1);
+            finish(desk, seen, play_once(subject, place, desk));
         }
     }));
     // SAFETY: ends the process without running what the tracer registered to run at its exit.
     unsafe { libc::_exit(101) }
 }
 
+fn finish(desk: &Desk, order: u32, outcome: Outcome) {
+    desk.outcome.store(outcome as u32, Relaxed);
+    // Release: pairs with the Acquire load in `wait_finished`.
+    desk.finished.store(order, Release);
+    system::futex_wake(&desk.finished, 1);
+}
+
 fn play_once(subject: &dyn Subject, place: Place, desk: &Desk) -> Outcome {
     match Role::from_bits(desk.role.load(Relaxed)) {
         Some(Role::Peer) => return subject.peer(place),
         Some(Role::Settle) => return subject.settle(place),
+        Some(Role::Audit) => return subject.audit(place),
+        Some(Role::Invite) => subject.invite(),
+        Some(Role::SetUp) => subject.set_up(place),
         Some(Role::Hold) => subject.hold(place),
         Some(Role::Release) => subject.release(place),
         Some(Role::Rob) => subject.rob(place),

@@ -69,17 +69,20 @@ pub enum Scene {
     Robbed,
     /// (f) The peers arrive while the victim is dying.
     Racing,
+    /// (g) The holder died before; the victim takes back what he left.
+    Heir,
 }
 
 impl Scene {
     /// Every scene, in the order of the letters.
-    pub const ALL: [Scene; 6] = [
+    pub const ALL: [Scene; 7] = [
         Scene::Alone,
         Scene::Watched,
         Scene::Woken,
         Scene::WokenByDeath,
         Scene::Robbed,
         Scene::Racing,
+        Scene::Heir,
     ];
 
     /// The letter of the scene.
@@ -91,6 +94,7 @@ impl Scene {
             Scene::WokenByDeath => 'd',
             Scene::Robbed => 'e',
             Scene::Racing => 'f',
+            Scene::Heir => 'g',
         }
     }
 }
@@ -120,9 +124,42 @@ pub trait Subject: Sync {
         1
     }
 
-    /// The scenes in which [`pairs`] of deaths are swept: the second one in the peer's operation.
+    /// Every how many boundaries a sweep kills; 1 is all, more is for operations so long that all
+    /// would take hours. Best a prime, so that loops are not always hit at the same place.
+    fn stride(&self) -> u32 {
+        1
+    }
+
+    /// The scenes in which [`pairs`] of deathsare swept: the second one in the peer's operation.
     fn pair_scenes(&self) -> &'static [Scene] {
         &[]
+    }
+
+    /// Whether the actors are a family, with a host that has invited them.
+    ///
+    /// The host is forked first and never killed. It does [`Subject::invite`] before each other
+    /// fork; what is forked does [`Subject::arrive`] before anything else.
+    fn has_host(&self) -> bool {
+        false
+    }
+
+    /// The host makes ready for one newly forked actor or victim.
+    fn invite(&self) {}
+
+    /// What an actor does when it comes to life.
+    fn arrive(&self) {}
+
+    /// Whether a victim arrives too; if not, its operation is to do so.
+    fn victim_arrives(&self) -> bool {
+        true
+    }
+
+    /// What the host does before each boundary, after `reset`.
+    fn set_up(&self, _place: Place) {}
+
+    /// What the host does at the end of each boundary: it takes back what the dead had, and counts.
+    fn audit(&self, _place: Place) -> Outcome {
+        Outcome::Fine
     }
 
     /// Makes the object anew; the place is all zero. The tracer calls it before each boundary.

@@ -9,8 +9,9 @@ use super::victim::{Part, Reached, Victim};
 use super::{Scene, Subject};
 use crate::place::Place;
 
-/// Every how many boundaries, on both sides, unless the run is long.
-const STRIDE: usize = 3;
+/// Every how many boundaries, on both sides, unless the run is long. Code that is not optimized
+/// has several times as many.
+const STRIDE: usize = if cfg!(debug_assertions) { 12 } else { 3 };
 
 /// Kills a first victim in the subject's operation and a second one in the peer's.
 ///
@@ -66,11 +67,11 @@ fn one_after_the_other(
     is_first_over: &std::cell::Cell<bool>,
     patience: Duration,
 ) -> Result<Trial, Trouble> {
-    stage.clear();
-    let mut victim = stage.fork_victim(Part::Act);
+    stage.clear()?;
+    let mut victim = stage.fork_victim(Part::Act)?;
     is_first_over.set(victim.step(first) != Reached::Boundary);
     end(victim);
-    let heir = stage.fork_second_victim(Part::Peer, mark);
+    let heir = stage.fork_second_victim(Part::Peer, mark)?;
     Ok(die_again(stage, heir, second, Scene::Alone, patience))
 }
 
@@ -81,9 +82,9 @@ fn handed_on(
     is_first_over: &std::cell::Cell<bool>,
     patience: Duration,
 ) -> Result<Trial, Trouble> {
-    stage.clear();
-    let mut victim = stage.fork_victim(Part::Act);
-    let mut heir = stage.fork_second_victim(Part::Peer, mark);
+    stage.clear()?;
+    let mut victim = stage.fork_victim(Part::Act)?;
+    let mut heir = stage.fork_second_victim(Part::Peer, mark)?;
     heir.run_until_asleep(super::sweep::GRACE)
         .map_err(Trouble::Setup)?;
     stage.put_peers_to_sleep()?;

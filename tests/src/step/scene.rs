@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::actor::{Actor, Role};
+use super::actor::{Actor, Kind, Role};
 use super::victim::{Part, Reached, Victim};
 use super::{Outcome, Scene, Subject};
 use crate::place::Place;
@@ -50,9 +50,45 @@ pub struct Stage<'a> {
     place: Place,
     spare: Place,
     mark: Place,
+    cast: Cast,
+}
+
+/// The survivors. The host comes last: fields are dropped in this order, and it outlives its guests.
+struct Cast {
     peers: Vec<Actor>,
     newcomer: Actor,
     holder: Actor,
+    host: Option<Actor>,
+}
+
+impl Cast {
+    fn new(subject: &dyn Subject, place: Place, spare: Place) -> Cast {
+        let mut host = subject
+            .has_host()
+            .then(|| Actor::fork(subject, Kind::Host, place, spare));
+        let mut fork = || {
+            invite(&mut host).expect("the host invites");
+            Actor::fork(subject, Kind::Survivor, place, spare)
+        };
+        let peers = (0..subject.peers()).map(|_| fork()).collect();
+        let (newcomer, holder) = (fork(), fork());
+        Cast {
+            peers,
+            newcomer,
+            holder,
+            host,
+        }
+    }
+
+    /// Those who must finish.
+    fn survivors(&self) -> impl Iterator<Item = &Actor> {
+        self.peers.iter().chain([&self.newcomer])
+    }
+}
+
+fn invite(host: &mut Option<Actor>) -> Result<(), Trouble> {
+    host.as_mut()
+        .map_or(Ok(()), |host| play(host, Role::Invite))
 }
 
 impl std::fmt::Debug for Stage<'_> {
@@ -74,31 +110,24 @@ impl<'a> Stage<'a> {
         assert!(subject.peers() <= MOST_PEERS, "peers are few");
         let [place, spare, mark] = [PLACE_LEN, PLACE_LEN, 64].map(Place::map);
         subject.reset(spare);
-        let fork = || Actor::fork(subject, place, spare);
-        let peers = (0..subject.peers()).map(|_| fork()).collect();
+        let cast = Cast::new(subject, place, spare);
         Stage {
             subject,
             place,
             spare,
             mark,
-            peers,
-            newcomer: fork(),
-            holder: fork(),
+            cast,
         }
     }
 
     /// Replaces all survivors; one of them may be stuck.
     pub fn replace_survivors(&mut self) {
-        let fork = || Actor::fork(self.subject, self.place, self.spare);
-        self.peers = (0..self.subject.peers()).map(|_| fork()).collect();
-        self.newcomer = fork();
-        self.holder = fork();
+        self.cast = Cast::new(self.subject, self.place, self.spare);
     }
 
     /// Kills the victim after `count` instructions of its operation.
     pub fn trial(&mut self, scene: Scene, count: u32, patience: Duration) -> Trial {
-        self.clear();
-        let mut victim = match self.take_places(scene) {
+        let mut victim = match self.clear().and_then(|()| self.take_places(scene)) {
             Ok(victim) => victim,
             Err(trouble) => return Trial::failed(trouble),
         };
@@ -112,34 +141,52 @@ impl<'a> Stage<'a> {
         }
     }
 
-    pub(super) fn clear(&self) {
+    pub(super) fn clear(&mut self) -> Result<(), Trouble> {
         self.place.clear();
         self.subject.reset(self.place);
         // What the survivors of the boundary before left on the spare object.
         self.spare.clear();
         self.subject.reset(self.spare);
+        self.cast
+            .host
+            .as_mut()
+            .map_or(Ok(()), |host| play(host, Role::SetUp))
     }
 
-    pub(super) fn fork_victim(&self, part: Part) -> Victim {
-        Victim::fork(self.subject, part, [self.place, self.spare, self.mark])
+    pub(super) fn fork_victim(&mut self, part: Part) -> Result<Victim, Trouble> {
+        self.fork_second_victim(part, self.mark)
     }
 
     /// A second victim, while the first one lives, needs a mark of its own.
-    pub(super) fn fork_second_victim(&self, part: Part, mark: Place) -> Victim {
-        Victim::fork(self.subject, part, [self.place, self.spare, mark])
+    pub(super) fn fork_second_victim(
+        &mut self,
+        part: Part,
+        mark: Place,
+    ) -> Result<Victim, Trouble> {
+        invite(&mut self.cast.host)?;
+        Ok(Victim::fork(
+            self.subject,
+            part,
+            [self.place, self.spare, mark],
+        ))
     }
 
     fn take_places(&mut self, scene: Scene) -> Result<Victim, Trouble> {
         match scene {
-            Scene::Alone => Ok(self.fork_victim(Part::Act)),
+            Scene::Alone => self.fork_victim(Part::Act),
+            Scene::Heir => {
+                play(&mut self.cast.holder, Role::Hold)?;
+                self.kill_holder()?;
+                self.fork_victim(Part::Act)
+            }
             Scene::Watched => {
-                let victim = self.fork_victim(Part::Act);
+                let victim = self.fork_victim(Part::Act)?;
                 self.put_peers_to_sleep()?;
                 Ok(victim)
             }
             Scene::Racing => {
-                let victim = self.fork_victim(Part::Act);
-                for peer in &mut self.peers {
+                let victim = self.fork_victim(Part::Act)?;
+                for peer in &mut self.cast.peers {
                     peer.order(Role::GatedPeer);
                     wait_until("a peer reaches its gate", || peer.is_at_gate())?;
                 }
@@ -150,25 +197,31 @@ impl<'a> Stage<'a> {
     }
 
     fn wake_victim(&mut self, scene: Scene) -> Result<Victim, Trouble> {
-        play(&mut self.holder, Role::Hold)?;
-        let mut victim = self.fork_victim(Part::Act);
+        play(&mut self.cast.holder, Role::Hold)?;
+        let mut victim = self.fork_victim(Part::Act)?;
         victim.run_until_asleep(GRACE).map_err(Trouble::Setup)?;
         self.put_peers_to_sleep()?;
         if scene == Scene::WokenByDeath {
-            let heir = Actor::fork(self.subject, self.place, self.spare);
-            std::mem::replace(&mut self.holder, heir).kill();
+            self.kill_holder()?;
         } else {
-            play(&mut self.holder, Role::Release)?;
+            play(&mut self.cast.holder, Role::Release)?;
         }
         victim.wait_woken(GRACE).map_err(Trouble::Setup)?;
         if scene == Scene::Robbed {
-            play(&mut self.newcomer, Role::Rob)?;
+            play(&mut self.cast.newcomer, Role::Rob)?;
         }
         Ok(victim)
     }
 
+    fn kill_holder(&mut self) -> Result<(), Trouble> {
+        invite(&mut self.cast.host)?;
+        let heir = Actor::fork(self.subject, Kind::Survivor, self.place, self.spare);
+        std::mem::replace(&mut self.cast.holder, heir).kill();
+        Ok(())
+    }
+
     pub(super) fn put_peers_to_sleep(&mut self) -> Result<(), Trouble> {
-        for peer in &mut self.peers {
+        for peer in &mut self.cast.peers {
             peer.order(Role::Peer);
             wait_until("a peer falls asleep", || {
                 peer.is_asleep() || peer.is_finished()
@@ -189,7 +242,7 @@ impl<'a> Stage<'a> {
             victim.strike();
         }
         if scene == Scene::Racing {
-            self.peers.iter().for_each(Actor::open_gate);
+            self.cast.peers.iter().for_each(Actor::open_gate);
         }
         victim.strike();
         victim.reap();
@@ -197,9 +250,9 @@ impl<'a> Stage<'a> {
 
     fn survive(&mut self, scene: Scene, patience: Duration) -> Result<u32, Trouble> {
         if scene == Scene::Robbed {
-            play(&mut self.newcomer, Role::EndRobbery)?;
+            play(&mut self.cast.newcomer, Role::EndRobbery)?;
         }
-        if scene == Scene::Alone {
+        if matches!(scene, Scene::Alone | Scene::Heir) {
             self.order_peers();
         }
         self.finish(patience)
@@ -207,7 +260,8 @@ impl<'a> Stage<'a> {
 
     /// Lets the peers come after the death.
     pub(super) fn order_peers(&mut self) {
-        self.peers
+        self.cast
+            .peers
             .iter_mut()
             .for_each(|peer| peer.order(Role::Peer));
     }
@@ -215,10 +269,18 @@ impl<'a> Stage<'a> {
     /// Waits for the peers, then lets the newcomer prove that the object can be used.
     pub(super) fn finish(&mut self, patience: Duration) -> Result<u32, Trouble> {
         let is_waiting_right = self.wait_for_peers(patience)?;
-        self.newcomer.order(Role::Settle);
+        self.cast.newcomer.order(Role::Settle);
         self.wait_for_all(patience)?;
+        if let Some(host) = &mut self.cast.host {
+            host.order(Role::Audit);
+            match host.wait_finished(GRACE) {
+                Some(Outcome::Fine) => {}
+                Some(outcome) => return Err(Trouble::Damage(format!("host: {outcome:?}"))),
+                None => return Err(Trouble::Hang("the host does not finish".to_owned())),
+            }
+        }
         let mut told = 0;
-        for actor in self.peers.iter().chain([&self.newcomer]) {
+        for actor in self.cast.survivors() {
             match actor.wait_finished(Duration::ZERO) {
                 Some(Outcome::OwnerDied) => told += 1,
                 Some(outcome) if outcome.is_damage() => {
@@ -238,7 +300,7 @@ impl<'a> Stage<'a> {
     /// True: some peer sleeps, and is right to.
     fn wait_for_peers(&mut self, patience: Duration) -> Result<bool, Trouble> {
         let deadline = Instant::now() + patience;
-        while let Some(peer) = self.peers.iter().find(|peer| !peer.is_finished()) {
+        while let Some(peer) = self.cast.peers.iter().find(|peer| !peer.is_finished()) {
             if self.subject.is_waiting_right(self.place) {
                 return Ok(true);
             }
@@ -252,7 +314,7 @@ impl<'a> Stage<'a> {
 
     fn wait_for_all(&mut self, patience: Duration) -> Result<(), Trouble> {
         let deadline = Instant::now() + patience;
-        for actor in self.peers.iter().chain([&self.newcomer]) {
+        for actor in self.cast.survivors() {
             let left = deadline.saturating_duration_since(Instant::now());
             if actor.wait_finished(left).is_none() {
                 return Err(self.diagnose("the newcomer or a peer"));
@@ -266,12 +328,7 @@ impl<'a> Stage<'a> {
     /// When all who have not finished sleep in a futex and did not run for a while, nobody is left
     /// to wake them (but a time slice of their own, which is a net and not a promise).
     fn diagnose(&self, who: &str) -> Trouble {
-        let waiting = || {
-            self.peers
-                .iter()
-                .chain([&self.newcomer])
-                .filter(|actor| !actor.is_finished())
-        };
+        let waiting = || self.cast.survivors().filter(|actor| !actor.is_finished());
         let look = || -> Option<Vec<u64>> {
             waiting()
                 .map(|actor| match actor.is_asleep() {

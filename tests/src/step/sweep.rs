@@ -52,7 +52,8 @@ pub fn run(subject: &dyn Subject, scene: Scene, thoroughness: Thoroughness) -> R
         true => PATIENCE,
         false => PATIENCE_WITH_CONTROLS,
     };
-    for count in (0..MOST_BOUNDARIES).step_by(thoroughness.stride as usize) {
+    let stride = thoroughness.stride * subject.stride();
+    for count in (0..MOST_BOUNDARIES).step_by(stride as usize) {
         let trial = repeat_if_late(&mut stage, patience, |stage, patience| {
             stage.trial(scene, count, patience)
         });

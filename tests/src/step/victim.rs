@@ -36,6 +36,9 @@ pub enum Reached {
     Asleep,
 }
 
+/// How long a victim may take to come to its operation.
+const WARMING: Duration = Duration::from_secs(30);
+
 /// A victim that stands still and waits for its next instruction.
 #[derive(Debug)]
 pub struct Victim {
@@ -72,12 +75,19 @@ impl Victim {
 
     /// Waits until the victim stands before its operation; other signals it gets as they come.
     fn wait_for_stop(&self) {
+        let deadline = Instant::now() + WARMING;
+        let _ticks = Ticks::start();
         loop {
+            assert!(
+                Instant::now() < deadline,
+                "the victim comes to its operation in time"
+            );
             match waitpid(self.process, None) {
                 Ok(WaitStatus::Stopped(_, Signal::SIGSTOP)) => return,
                 Ok(WaitStatus::Stopped(_, signal)) => {
                     ptrace::cont(self.process, signal).expect("the victim is stopped");
                 }
+                Err(Errno::EINTR) => {}
                 other => panic!("the victim did not stop before its operation: {other:?}"),
             }
         }
@@ -228,7 +238,10 @@ impl Drop for Victim {
 fn live(subject: &dyn Subject, part: Part, place: Place, spare: Place, done: &AtomicU32) -> ! {
     system::die_with_parent();
     let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-        subject.warm(spare);
+        if subject.victim_arrives() {
+            subject.arrive();
+            subject.warm(spare);
+        }
         ptrace::traceme().expect("the parent traces");
         if part == Part::Act {
             subject.before(place);

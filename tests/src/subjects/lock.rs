@@ -40,8 +40,10 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
     ]
 }
 
+/// The library's own short lock, with its data.
 #[repr(C)]
-struct Short {
+#[derive(Debug)]
+pub struct Short {
     lock: ShortLock,
     data: Data,
 }
@@ -63,6 +65,7 @@ fn for_ever<T: Placed>(placed: &T) -> &'static T {
 
 impl Mutual for Short {
     const NAME: &'static str = "ShortLock";
+    const HAS_PAIRS: bool = true;
     const TAKING_SCENES: &'static [Scene] = ALL_BUT_WATCHED;
 
     fn take(&self) -> bool {
@@ -84,8 +87,10 @@ impl Mutual for Short {
     }
 }
 
+/// The raw lock, with its data.
 #[repr(C)]
-struct Raw {
+#[derive(Debug)]
+pub struct Raw {
     lock: RawLock,
     data: Data,
 }
@@ -95,6 +100,7 @@ unsafe impl Placed for Raw {}
 
 impl Mutual for Raw {
     const NAME: &'static str = "RawLock";
+    const HAS_PAIRS: bool = true;
     const TAKING_SCENES: &'static [Scene] = ALL_BUT_WATCHED;
 
     fn prepare(&self) {
@@ -122,8 +128,10 @@ impl Mutual for Raw {
     }
 }
 
+/// The lock of users, with its data.
 #[repr(C)]
-struct Whole {
+#[derive(Debug)]
+pub struct Whole {
     lock: Lock<()>,
     data: Data,
 }

@@ -1,8 +1,10 @@
 //! The objects under test, and the controls that must fail.
 
+pub mod arena;
 pub mod condition_control;
 pub mod data;
 pub mod event;
+pub mod family;
 pub mod flag_queue;
 pub mod life;
 pub mod lock;
@@ -10,6 +12,7 @@ pub mod mutual;
 pub mod plain_futex;
 pub mod plain_robust;
 pub mod pthread_mutex;
+pub mod ring;
 pub mod slot_ring;
 
 use crate::step::Subject;
@@ -26,6 +29,8 @@ pub fn all() -> Vec<&'static dyn Subject> {
         lock::subjects(),
         event::subjects(),
         life::subjects(),
+        arena::subjects(),
+        ring::subjects(),
     ]
     .concat()
 }

@@ -31,6 +31,9 @@ pub trait Mutual: Placed {
     /// Those of them in which it is known to hang.
     const LEAVING_MUST_HANG: &'static [Scene] = &[];
 
+    /// Whether pairs of deaths are swept.
+    const HAS_PAIRS: bool = false;
+
     /// Makes zeroed memory a lock that processes share.
     fn prepare(&self) {}
 
@@ -111,11 +114,7 @@ impl<M: Mutual> Subject for Taking<M> {
     }
 
     fn pair_scenes(&self) -> &'static [Scene] {
-        if self.must_hang().is_empty() {
-            &[Scene::Alone]
-        } else {
-            &[]
-        }
+        if M::HAS_PAIRS { &[Scene::Alone] } else { &[] }
     }
 
     fn reset(&self, place: Place) {
@@ -158,11 +157,7 @@ impl<M: Mutual> Subject for Leaving<M> {
     }
 
     fn pair_scenes(&self) -> &'static [Scene] {
-        if self.must_hang().is_empty() {
-            &[Scene::Watched]
-        } else {
-            &[]
-        }
+        if M::HAS_PAIRS { &[Scene::Watched] } else { &[] }
     }
 
     fn reset(&self, place: Place) {

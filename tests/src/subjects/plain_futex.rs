@@ -15,8 +15,10 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const HELD_WITH_SLEEPERS: u32 = 2;
 
+/// The lock, with its data.
 #[repr(C)]
-struct PlainFutex {
+#[derive(Debug)]
+pub struct PlainFutex {
     word: AtomicU32,
     data: Data,
 }
