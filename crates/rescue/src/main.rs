@@ -60,7 +60,7 @@ fn rescue(options: &Options) -> Result<(), Fatal> {
     if options.json {
         print(&format!("{}\n", report::document(&run, options)))
     } else {
-        print(&report::table(&run))
+        print(&report::table(&run, options))
     }
 }
 

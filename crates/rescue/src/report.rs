@@ -23,7 +23,7 @@ pub(crate) struct Run {
 }
 
 /// The report for people.
-pub(crate) fn table(run: &Run) -> String {
+pub(crate) fn table(run: &Run, options: &Options) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(text, "{:<16} {:>8}", "verdict", "files");
@@ -63,7 +63,7 @@ pub(crate) fn table(run: &Run) -> String {
         ", {rate:.1} files/s, {} workers replaced",
         run.restarts
     );
-    let _ = writeln!(text, "output and journal: {}", shown(&run.folders.out));
+    let _ = writeln!(text, "output and journal: {}", shown(&options.out));
     text
 }
 
