@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_place_of_a_panic_begins_with_the_crate() {
-        let place = "/home/me/.cargo/registry/src/index-0123abcd/png-0.18.1/src/lib.rs:3:5";
+        let place = "cargo/registry/src/index-0123abcd/png-0.18.1/src/lib.rs:3:5";
         let Verdict::Panic { place, .. } = panicked("no", Some(place)) else {
             panic!("a panic is a panic");
         };
