@@ -1,6 +1,6 @@
 //! Wrong calls: one line on standard error, exit code 2, and nothing made.
 
-use crate::support::{is_root, rescue, run, samples, text};
+use crate::support::{is_root, program_in, rescue, run, samples, text};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -156,8 +156,7 @@ fn a_folder_that_may_not_be_written_is_refused() {
     let here = tempfile::tempdir().expect("a temporary folder");
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
     mode(here.path(), 0o755).expect("changed");
-    let program = here.path().join("rescue");
-    fs::copy(env!("CARGO_BIN_EXE_rescue"), &program).expect("copied");
+    let program = program_in(here.path());
     fs::create_dir(here.path().join("dir")).expect("made");
     let mut command = Command::new(&program);
     command

@@ -104,7 +104,7 @@ fn with_a_random_worker_killed_every_20_ms_the_verdicts_are_the_same() {
     let document = document(&output);
     assert_group_ends(group);
     println!("{kills} kills, {} workers replaced", document["restarts"]);
-    assert!(kills > 100, "{kills}");
+    assert!(kills > 20, "a storm is more than {kills} kills");
     let found: BTreeMap<String, String> = verdicts(&document)
         .into_iter()
         .map(|(name, file)| (name, file["verdict"].as_str().expect("a word").to_owned()))

@@ -1,6 +1,6 @@
 //! What may lie in a folder beside good files, made here because git does not keep it.
 
-use crate::support::{document, is_root, rescue, run, samples, text, verdicts};
+use crate::support::{document, is_root, program_in, rescue, run, samples, text, verdicts};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -108,8 +108,7 @@ fn what_may_not_be_read_is_an_error() {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("changed");
     };
     mode(here.path(), 0o777);
-    let program = here.path().join("rescue");
-    fs::copy(env!("CARGO_BIN_EXE_rescue"), &program).expect("copied");
+    let program = program_in(here.path());
     let dir = here.path().join("dir");
     fs::create_dir_all(dir.join("closed")).expect("made");
     let paper = samples().join("good/papers/many-hands.pdf");

@@ -23,6 +23,21 @@ pub(crate) fn rescue(arguments: &[&str]) -> Command {
     command
 }
 
+/// A copy of the program for somebody who may not enter the folder where it was built.
+///
+/// Another process copies it: a child that a test beside this one starts meanwhile would inherit
+/// the open copy from us, and what is open for writing cannot be run.
+pub(crate) fn program_in(folder: &Path) -> PathBuf {
+    let program = folder.join("rescue");
+    let mut copy = Command::new("cp");
+    let copied = copy
+        .arg(env!("CARGO_BIN_EXE_rescue"))
+        .arg(&program)
+        .status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    program
+}
+
 /// The samples in the tree.
 pub(crate) fn samples() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/samples"))
