@@ -56,7 +56,9 @@ fn shutdown_now_ends_workers_that_will_not_end() {
 #[test]
 fn drain_that_takes_too_long_kills_what_is_left() {
     let pool = pool(1);
-    let stuck = pool.submit(spin, (event(),)).unwrap();
+    let started = event();
+    let stuck = pool.submit(spin, (started.clone(),)).unwrap();
+    assert!(started.wait_timeout(LONG));
     let queued = pool.submit(add, (1, 1)).unwrap();
     let report = pool.shutdown(Shutdown::Drain, Duration::from_millis(200));
     assert_eq!((report.done, report.cancelled, report.killed), (0, 1, 1));

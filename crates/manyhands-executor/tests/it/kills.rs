@@ -14,8 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{
-    LONG, alone, builder, counter, death, die_by, event, hold, kill_hard, pool, ready_workers,
-    result, spin, spin_until, works,
+    LONG, alone, builder, counter, death, die_by, event, has_ended, hold, kill_hard, pool,
+    ready_workers, result, spin, spin_until, works,
 };
 
 #[test]
@@ -190,16 +190,6 @@ fn pool_goes_on_when_the_zygote_is_killed_with_the_workers() {
             });
         }
     });
-}
-
-fn has_ended(pid: u32) -> bool {
-    match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        // A zombie has ended; whoever inherited it may take its time.
-        Ok(stat) => stat
-            .rsplit_once(") ")
-            .is_some_and(|(_, rest)| rest.starts_with('Z')),
-        Err(_) => true,
-    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What several test modules need.
 
+use std::fs;
 use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,4 +98,15 @@ pub(crate) fn die_by(how: u32) -> u32 {
 /// Runs `f` in a process where nothing else happens.
 pub(crate) fn alone(f: impl Fn() + Copy + Send + 'static) {
     Process::spawn(f, ()).unwrap().join().unwrap();
+}
+
+/// Whether a process is gone, without asking the pool.
+pub(crate) fn has_ended(pid: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // A zombie has ended; whoever inherited it may take its time.
+        Ok(stat) => stat
+            .rsplit_once(") ")
+            .is_some_and(|(_, rest)| rest.starts_with('Z')),
+        Err(_) => true,
+    }
 }
