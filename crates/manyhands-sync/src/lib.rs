@@ -7,6 +7,8 @@
 #[cfg(not(loom))]
 mod barrier;
 #[cfg(not(loom))]
+mod condition;
+#[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
 mod event;
@@ -33,6 +35,8 @@ mod shareable;
 
 #[cfg(not(loom))]
 pub use barrier::{Barrier, Broken, NoParties};
+#[cfg(not(loom))]
+pub use condition::{Condition, WaitError};
 #[cfg(not(loom))]
 pub use error::{LockError, LockTimeoutError, TryLockError};
 #[cfg(not(loom))]

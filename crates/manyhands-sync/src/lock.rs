@@ -242,6 +242,34 @@ impl<T> LockGuard<'_, T> {
         self.lock.raw.mark_consistent();
         self.unrepaired = None;
     }
+
+    /// Runs `wait` without the lock, and takes the lock again, also when `wait` unwinds; with the
+    /// dead holder of which taking it told.
+    pub(crate) fn unlocked<R>(
+        &mut self,
+        wait: impl FnOnce() -> R,
+    ) -> (R, Option<Option<Identity>>) {
+        /// Takes the lock back when dropped.
+        struct Retake<'a, 'b, T>(&'a mut LockGuard<'b, T>);
+
+        impl<T> Drop for Retake<'_, '_, T> {
+            fn drop(&mut self) {
+                // The deadline never passes, and one lock was left just now, so there is room for
+                // one on the thread's list: neither refusal can be.
+                if let Ok(acquired) = self.0.lock.raw.lock(Deadline::NEVER) {
+                    self.0.unrepaired = acquired.owner_died;
+                }
+            }
+        }
+
+        let retake = Retake(self);
+        // SAFETY: the guard stands for the lock being held by this thread; while it is not, the
+        // guard is borrowed by `retake`, so nobody reaches the data through it.
+        unsafe { retake.0.lock.raw.unlock(retake.0.unrepaired) };
+        let result = wait();
+        drop(retake);
+        (result, self.unrepaired)
+    }
 }
 
 impl<T> Deref for LockGuard<'_, T> {

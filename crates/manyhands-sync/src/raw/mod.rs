@@ -3,6 +3,8 @@
 #[cfg(not(loom))]
 pub(crate) mod barrier;
 #[cfg(not(loom))]
+pub(crate) mod condition;
+#[cfg(not(loom))]
 mod ledger;
 #[cfg(not(loom))]
 mod mutex;
