@@ -154,3 +154,23 @@ fn control_plain_futex_does_not_survive_a_storm_of_kills() {
         "a lock that no death unlocks must stand still"
     );
 }
+
+#[test]
+fn semaphore_survives_a_death_at_every_instruction() {
+    sweep(&["Semaphore"]);
+}
+
+#[test]
+fn rwlock_survives_a_death_at_every_instruction() {
+    sweep(&["RwLock"]);
+}
+
+#[test]
+fn barrier_survives_a_death_at_every_instruction() {
+    sweep(&["Barrier"]);
+}
+
+#[test]
+fn condition_survives_a_death_at_every_instruction() {
+    sweep(&["Condition"]);
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use manyhands_channel::{Pipe, Sender};
 use manyhands_process::Process;
 use manyhands_shm::Shared;
-use manyhands_sync::{Barrier, Broken, LockError, RwLock, Semaphore};
+use manyhands_sync::{Barrier, Broken, Condition, Lock, LockError, RwLock, Semaphore};
 
 /// Long enough for any machine; a test that waits so long has failed.
 const LONG: Duration = Duration::from_secs(60);
@@ -155,4 +155,34 @@ fn barrier_breaks_when_a_waiting_process_is_killed_and_names_it() {
     });
     assert!(last.0.is_ok() && last.1.is_ok(), "{last:?}");
     drop(child);
+}
+
+fn wait_for_item(basket: Shared<(Lock<u32>, Condition)>, mut ready: Sender<()>) {
+    let (items, filled) = &*basket;
+    let mut guard = items.lock().expect("nobody died");
+    ready.send(&()).expect("the test listens");
+    let _ = filled.wait_timeout(&mut guard, LONG);
+}
+
+#[test]
+fn death_of_a_waiting_process_wakes_those_who_wait_behind_it() {
+    let basket = Shared::new((Lock::new(0_u32), Condition::new())).expect("room");
+    let (items, filled) = &*basket;
+    for _ in 0..20 {
+        let child = child!(wait_for_item, basket.clone());
+        std::thread::scope(|threads| {
+            let behind = threads.spawn(|| {
+                let mut guard = items.lock().expect("nobody died");
+                filled.wait_timeout(&mut guard, LONG)
+            });
+            let end = Instant::now() + LONG;
+            while filled.waiting() < 2 {
+                assert!(Instant::now() < end, "both wait");
+                std::thread::yield_now();
+            }
+            child.kill().expect("it lives");
+            assert_eq!(behind.join().expect("no panic"), Ok(true));
+        });
+        filled.notify_all();
+    }
 }

@@ -135,17 +135,17 @@ impl Barrier {
         deadline: Deadline,
         action: Option<&mut dyn FnMut()>,
     ) -> Result<u32, Broken> {
-        let arrival = self.raw.arrive(deadline)?;
-        if self.raw.is_last(arrival) {
+        let arrival = self.raw.arrive(action.is_some(), deadline)?;
+        if !self.raw.is_last(arrival) {
+            self.raw.wait(arrival, deadline)?;
+        } else if let Some(action) = action {
             self.act(action);
             self.raw.open(arrival)?;
-        } else {
-            self.raw.wait(arrival, deadline)?;
         }
         Ok(arrival.index)
     }
 
-    fn act(&self, action: Option<&mut dyn FnMut()>) {
+    fn act(&self, action: &mut dyn FnMut()) {
         /// Breaks the barrier when the action unwinds.
         struct Unwinding<'a>(&'a RawBarrier);
 
@@ -155,11 +155,9 @@ impl Barrier {
             }
         }
 
-        if let Some(action) = action {
-            let unwinding = Unwinding(&self.raw);
-            action();
-            std::mem::forget(unwinding);
-        }
+        let unwinding = Unwinding(&self.raw);
+        action();
+        std::mem::forget(unwinding);
     }
 }
 

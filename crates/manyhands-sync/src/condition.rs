@@ -14,8 +14,8 @@ use crate::shareable::Shareable;
 /// says so.
 ///
 /// * Who came first is notified first. A notification is not stored: when nobody waits, it is gone.
-/// * In shared memory: when a process dies that waited, or was notified and had not gone on yet, all
-///   others are woken, so that what it was told is not lost. Therefore, and because more than
+/// * In shared memory: when a process dies that waited, or was notified and has not left the lock
+///   since, all others are woken, so that what it was told is not lost. Therefore, and because more than
 ///   256 that wait are woken by every notification, a wake does not prove anything: look at the
 ///   data again, or use [`wait_for`](Self::wait_for), which does.
 /// * In shared memory it takes 5 KiB.
@@ -76,7 +76,7 @@ impl Condition {
     /// # Errors
     ///
     /// [`WaitError::OwnerDied`]; the guard is valid in any case.
-    pub fn wait<T>(&self, guard: &mut LockGuard<'_, T>) -> Result<(), WaitError> {
+    pub fn wait<'a, T>(&'a self, guard: &mut LockGuard<'a, T>) -> Result<(), WaitError> {
         self.wait_until(guard, Deadline::NEVER).map(drop)
     }
 
@@ -86,9 +86,9 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_timeout<T>(
-        &self,
-        guard: &mut LockGuard<'_, T>,
+    pub fn wait_timeout<'a, T>(
+        &'a self,
+        guard: &mut LockGuard<'a, T>,
         timeout: Duration,
     ) -> Result<bool, WaitError> {
         self.wait_until(guard, Deadline::after(timeout))
@@ -99,9 +99,9 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_deadline<T>(
-        &self,
-        guard: &mut LockGuard<'_, T>,
+    pub fn wait_deadline<'a, T>(
+        &'a self,
+        guard: &mut LockGuard<'a, T>,
         deadline: Instant,
     ) -> Result<bool, WaitError> {
         self.wait_until(guard, Deadline::at(deadline))
@@ -112,9 +112,9 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_for<T>(
-        &self,
-        guard: &mut LockGuard<'_, T>,
+    pub fn wait_for<'a, T>(
+        &'a self,
+        guard: &mut LockGuard<'a, T>,
         is_so: impl FnMut(&mut T) -> bool,
     ) -> Result<(), WaitError> {
         self.wait_for_until(guard, Deadline::NEVER, is_so).map(drop)
@@ -125,9 +125,9 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_for_timeout<T>(
-        &self,
-        guard: &mut LockGuard<'_, T>,
+    pub fn wait_for_timeout<'a, T>(
+        &'a self,
+        guard: &mut LockGuard<'a, T>,
         timeout: Duration,
         is_so: impl FnMut(&mut T) -> bool,
     ) -> Result<bool, WaitError> {
@@ -139,9 +139,9 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_for_deadline<T>(
-        &self,
-        guard: &mut LockGuard<'_, T>,
+    pub fn wait_for_deadline<'a, T>(
+        &'a self,
+        guard: &mut LockGuard<'a, T>,
         deadline: Instant,
         is_so: impl FnMut(&mut T) -> bool,
     ) -> Result<bool, WaitError> {
@@ -171,23 +171,21 @@ impl Condition {
         self.raw.waiting()
     }
 
-    fn wait_until<T>(
-        &self,
-        guard: &mut LockGuard<'_, T>,
+    fn wait_until<'a, T>(
+        &'a self,
+        guard: &mut LockGuard<'a, T>,
         deadline: Deadline,
     ) -> Result<bool, WaitError> {
-        let enrolled = self.raw.enroll();
-        let (notified, died) = guard.unlocked(|| self.raw.wait(enrolled, deadline));
-        self.raw.leave(enrolled);
+        let (notified, died) = guard.wait(&self.raw, deadline);
         match died {
             None => Ok(notified),
             Some(who) => Err(WaitError::OwnerDied { who }),
         }
     }
 
-    fn wait_for_until<T>(
-        &self,
-        guard: &mut LockGuard<'_, T>,
+    fn wait_for_until<'a, T>(
+        &'a self,
+        guard: &mut LockGuard<'a, T>,
         deadline: Deadline,
         mut is_so: impl FnMut(&mut T) -> bool,
     ) -> Result<bool, WaitError> {

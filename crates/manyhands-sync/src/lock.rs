@@ -10,6 +10,7 @@ use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
 use crate::error::{LockError, LockTimeoutError, TryLockError};
+use crate::raw::condition::{Enrolled, RawCondition};
 use crate::raw::{Acquired, RawLock, RefusedLock};
 use crate::shareable::Shareable;
 
@@ -179,6 +180,7 @@ impl<T> Lock<T> {
         LockGuard {
             lock: self,
             unrepaired,
+            notified: None,
             thread: PhantomData,
         }
     }
@@ -229,6 +231,9 @@ pub struct LockGuard<'a, T> {
     lock: &'a Lock<T>,
     /// The dead holder whose damage nobody has repaired yet.
     unrepaired: Option<Option<Identity>>,
+    /// What this process was notified of since it last left the lock; until it leaves it again,
+    /// its death wakes those who wait still.
+    notified: Option<(&'a RawCondition, Enrolled)>,
     /// Not `Send`: a shared lock is on its thread's robust list.
     thread: PhantomData<*mut ()>,
 }
@@ -236,19 +241,20 @@ pub struct LockGuard<'a, T> {
 // SAFETY: a shared reference to the guard gives no more than `&T`.
 unsafe impl<T: Sync> Sync for LockGuard<'_, T> {}
 
-impl<T> LockGuard<'_, T> {
+impl<'a, T> LockGuard<'a, T> {
     /// Declares the data whole again after an `OwnerDied`; the next locker gets `Ok`.
     pub fn mark_consistent(&mut self) {
         self.lock.raw.mark_consistent();
         self.unrepaired = None;
     }
 
-    /// Runs `wait` without the lock, and takes the lock again, also when `wait` unwinds; with the
-    /// dead holder of which taking it told.
-    pub(crate) fn unlocked<R>(
+    /// Waits without the lock, and takes the lock again, also when the wait unwinds. Tells whether
+    /// it was notified, and of a holder who died meanwhile.
+    pub(crate) fn wait(
         &mut self,
-        wait: impl FnOnce() -> R,
-    ) -> (R, Option<Option<Identity>>) {
+        condition: &'a RawCondition,
+        deadline: Deadline,
+    ) -> (bool, Option<Option<Identity>>) {
         /// Takes the lock back when dropped.
         struct Retake<'a, 'b, T>(&'a mut LockGuard<'b, T>);
 
@@ -262,13 +268,19 @@ impl<T> LockGuard<'_, T> {
             }
         }
 
+        let before = self.notified.take();
+        let enrolled = condition.enroll();
         let retake = Retake(self);
         // SAFETY: the guard stands for the lock being held by this thread; while it is not, the
         // guard is borrowed by `retake`, so nobody reaches the data through it.
         unsafe { retake.0.lock.raw.unlock(retake.0.unrepaired) };
-        let result = wait();
+        if let Some((condition, enrolled)) = before {
+            condition.leave(enrolled);
+        }
+        let notified = condition.wait(enrolled, deadline);
         drop(retake);
-        (result, self.unrepaired)
+        self.notified = Some((condition, enrolled));
+        (notified, self.unrepaired)
     }
 }
 
@@ -295,6 +307,9 @@ impl<T> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: the guard is made by locking and cannot leave the thread that locked.
         unsafe { self.lock.raw.unlock(self.unrepaired) };
+        if let Some((condition, enrolled)) = self.notified {
+            condition.leave(enrolled);
+        }
     }
 }
 

@@ -26,8 +26,8 @@ pub use manyhands_process::{
 pub use manyhands_shm::{Handoff, Region, Shared};
 #[doc(inline)]
 pub use manyhands_sync::{
-    Barrier, BoundedSemaphore, Event, Lock, LockError, LockGuard, Once, RLock, RLockGuard, RwLock,
-    Semaphore, Shareable,
+    Barrier, BoundedSemaphore, Condition, Event, Lock, LockError, LockGuard, Once, RLock,
+    RLockGuard, RwLock, Semaphore, Shareable,
 };
 
 /// Implements [`Shareable`](trait@Shareable) for a struct whose fields all are.

@@ -13,6 +13,7 @@ pub mod plain_futex;
 pub mod plain_robust;
 pub mod pthread_mutex;
 pub mod ring;
+pub mod shares;
 pub mod slot_ring;
 
 use crate::step::Subject;
@@ -31,6 +32,7 @@ pub fn all() -> Vec<&'static dyn Subject> {
         life::subjects(),
         arena::subjects(),
         ring::subjects(),
+        shares::subjects(),
     ]
     .concat()
 }

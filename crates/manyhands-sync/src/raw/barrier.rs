@@ -20,6 +20,9 @@ use crate::raw::{ShortGuard, ShortLock};
 /// one store, which is the commit: before it, `sequence` is moved on and everybody is **woken**;
 /// whoever is woken passes through the section before it believes the phase.
 ///
+/// Who sleeps watches the lives of all who have arrived; so each arrival wakes the sleepers, who look
+/// again. The last party does not arrive but opens, in one section, unless it has an action to run.
+///
 /// The arrivals (ledger and `unnamed`) belong to the generation that `counted` names. When that is
 /// not the present one, they are void; so the commit need not clear them.
 ///
@@ -92,7 +95,9 @@ impl RawBarrier {
     }
 
     /// Notes the arrival of a party; waits first while the present meeting is full.
-    pub(crate) fn arrive(&self, deadline: Deadline) -> Result<Arrival, Broken> {
+    ///
+    /// The last party opens the meeting at once, unless it `acts` first: then the caller opens it.
+    pub(crate) fn arrive(&self, acts: bool, deadline: Deadline) -> Result<Arrival, Broken> {
         loop {
             let (expected, lives) = {
                 let Some(_inside) = self.enter(deadline) else {
@@ -103,13 +108,21 @@ impl RawBarrier {
                 if self.is_broken() {
                     return Err(self.reason());
                 }
-                let index = self.arrived();
-                if index < self.parties {
+                let arrival = Arrival {
+                    generation: self.generation(),
+                    index: self.arrived(),
+                };
+                if self.is_last(arrival) && !acts {
+                    self.open_inside(arrival);
+                    return Ok(arrival);
+                }
+                if arrival.index < self.parties {
+                    // Those who sleep must come to watch this party's life too.
+                    if self.is_shared() && arrival.index > 0 {
+                        self.wake();
+                    }
                     self.add_arrival();
-                    return Ok(Arrival {
-                        generation: self.generation(),
-                        index,
-                    });
+                    return Ok(arrival);
                 }
                 (self.sequence.load(Relaxed), self.lives())
             };
@@ -124,7 +137,7 @@ impl RawBarrier {
         arrival.index + 1 == self.parties
     }
 
-    /// Opens the meeting that an arrival completed, for all parties.
+    /// Opens the meeting that an arrival with an action completed, for all parties.
     pub(crate) fn open(&self, arrival: Arrival) -> Result<(), Broken> {
         let Some(_inside) = self.enter(Deadline::NEVER) else {
             return Err(self.reason());
@@ -133,12 +146,16 @@ impl RawBarrier {
             // Somebody broke it while the action ran.
             return end;
         }
+        self.open_inside(arrival);
+        Ok(())
+    }
+
+    fn open_inside(&self, arrival: Arrival) {
         self.wake();
         let bit = 1 << (arrival.generation % 64);
         self.outcomes
             .store(self.outcomes.load(Relaxed) & !bit, Relaxed);
         self.commit(arrival.generation.wrapping_add(1), false);
-        Ok(())
     }
 
     /// Waits for the end of the meeting.

@@ -31,7 +31,7 @@ use crate::raw::{ShortGuard, ShortLock};
 /// before it believes the ticket. A notifier that dies before the commit has not notified.
 ///
 /// A notification must not die with whoever got it. So a waiter gives its share back only when it
-/// has the user's lock again, and all who wait watch the lives of all who came before them: when one
+/// has had the user's lock again and left it, and all who wait watch the lives of all who came before them: when one
 /// of those dies with a share, everybody is served, which is a wake without a reason for most of
 /// them.
 #[repr(C)]
@@ -140,7 +140,7 @@ impl RawCondition {
         }
     }
 
-    /// Ends the waiting of one who has the user's lock again.
+    /// Ends the waiting of one who has had the user's lock since.
     pub(crate) fn leave(&self, enrolled: Enrolled) {
         if let Some(me) = enrolled.me {
             let _inside = self.enter(Deadline::NEVER);
