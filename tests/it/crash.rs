@@ -1,5 +1,5 @@
-//! Objects whose users are killed: at every instruction by the program `crashstep`, at random by the
-//! program `storm`. Both fork, which only a program with one thread may do. What they print is
+//! Objects whose users are killed: at every instruction by the program `crashstep`, at random by
+//! the program `storm`. Both fork, which only a program with one thread may do. What they print is
 //! printed here, so that the log of a run has the numbers.
 //!
 //! The controls are broken on purpose: a harness in which they pass proves nothing.
@@ -157,20 +157,20 @@ fn control_plain_futex_does_not_survive_a_storm_of_kills() {
 
 #[test]
 fn semaphore_survives_a_death_at_every_instruction() {
-    sweep(&["Semaphore"]);
+    sweep("Semaphore");
 }
 
 #[test]
 fn rwlock_survives_a_death_at_every_instruction() {
-    sweep(&["RwLock"]);
+    sweep("RwLock");
 }
 
 #[test]
 fn barrier_survives_a_death_at_every_instruction() {
-    sweep(&["Barrier"]);
+    sweep("Barrier");
 }
 
 #[test]
 fn condition_survives_a_death_at_every_instruction() {
-    sweep(&["Condition"]);
+    sweep("Condition");
 }

@@ -1,6 +1,7 @@
 //! Memory in which an object under test lies, shared by tracer, victim and survivors.
 
-use std::ptr;
+use std::fs::File;
+use std::{ptr, slice};
 
 use crate::system;
 
@@ -31,6 +32,13 @@ impl Place {
             base: system::map_shared(len),
             len,
         }
+    }
+
+    /// Maps a whole file, to look into it; as [`Place::map`].
+    pub fn of_file(file: &File) -> Option<Place> {
+        let len = usize::try_from(file.metadata().ok()?.len()).ok()?;
+        let base = system::map_file(file, len)?;
+        Some(Place { base, len })
     }
 
     /// The object at the start of the place.
@@ -71,7 +79,16 @@ impl Place {
         self.at()
     }
 
-    /// Whether `address` lies inside the place.
+    /// The bytes, for a look while nobody writes.
+    pub fn bytes(self) -> &'static [u8] {
+        // SAFETY: a slice of the whole mapping.
+        // - where: `base` and `len` are those of the mapping, which stays for ever.
+        // - who: the tracer looks only while the victim stands still and the others sleep.
+        // - what: bytes.
+        unsafe { slice::from_raw_parts(self.base, self.len) }
+    }
+
+    /// Whether `address` liesinside the place.
     pub fn contains(self, address: usize) -> bool {
         (self.base.addr()..self.base.addr() + self.len).contains(&address)
     }

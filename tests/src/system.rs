@@ -3,9 +3,10 @@
 //! Nothing here comes from the crates under test: a harness that waited with the futex it examines
 //! would believe it too easily.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::mem;
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -40,7 +41,23 @@ pub fn map_shared(len: usize) -> *mut u8 {
     address.cast()
 }
 
-/// Sleeps while `word` is `expected`, at most `timeout`; may return early.
+/// Maps a file's first `len` bytes, for reading and without reserving memory.
+pub fn map_file(file: &File, len: usize) -> Option<*mut u8> {
+    // SAFETY: a new mapping at an address of the kernel's choice; see `map_shared`.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            len,
+            libc::PROT_READ,
+            libc::MAP_SHARED | libc::MAP_NORESERVE,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    (address != libc::MAP_FAILED).then_some(address.cast())
+}
+
+/// Sleeps while `word` is`expected`, at most `timeout`; may return early.
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let time = timeout.map(|limit| libc::timespec {
         tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
@@ -144,7 +161,42 @@ pub fn name_of_code(address: usize) -> String {
     format!("{address:#x}")
 }
 
-/// Asks the kernel to kill the calling process when the thread that forked it ends.
+/// Where the main thread of `process` has its `struct robust_list_head`; 0: it has none.
+pub fn robust_head(process: Pid) -> usize {
+    let mut head = 0_usize;
+    let mut len = 0_usize;
+    // SAFETY: writes an address and a length into two locals.
+    unsafe {
+        libc::syscall(
+            libc::SYS_get_robust_list,
+            process.as_raw(),
+            &raw mut head,
+            &raw mut len,
+        )
+    };
+    head
+}
+
+/// The parts of a sparse file that have data: from, and to.
+pub fn extents(file: &File) -> Vec<(usize, usize)> {
+    let seek = |from: i64, whence: libc::c_int| {
+        // SAFETY: `lseek` touches no memory; the offset belongs to this description alone.
+        let at = unsafe { libc::lseek(file.as_raw_fd(), from, whence) };
+        usize::try_from(at).ok()
+    };
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(start) = seek(from, libc::SEEK_DATA) {
+        let Some(end) = seek(start as i64, libc::SEEK_HOLE) else {
+            break;
+        };
+        found.push((start, end));
+        from = end as i64;
+    }
+    found
+}
+
+/// Asks the kernel to kill the calling process whenthe thread that forked it ends.
 pub fn die_with_parent() {
     // SAFETY: `prctl(PR_SET_PDEATHSIG)` takes one integer and touches no memory.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };

@@ -6,11 +6,14 @@
 //! time whether the survivors get on. `README.md` of this package tells the rest.
 
 pub mod actor;
+pub mod milestones;
 pub mod pairs;
 pub mod report;
 pub mod scene;
 pub mod sweep;
 pub mod victim;
+
+use std::fs::File;
 
 use crate::place::Place;
 
@@ -124,10 +127,21 @@ pub trait Subject: Sync {
         1
     }
 
-    /// Every how many boundaries a sweep kills; 1 is all, more is for operations so long that all
-    /// would take hours. Best a prime, so that loops are not always hit at the same place.
+    /// Every how many boundaries a sweep kills; 1 is all. For operations that survivors change too,
+    /// so that [`Subject::is_long`] does not help. Best a prime: loops are then hit everywhere.
     fn stride(&self) -> u32 {
         1
+    }
+
+    /// Whether the operation is so long that allboundaries would take hours. It is then killed at
+    /// those that survivors can tell apart, see [`milestones`].
+    fn is_long(&self) -> bool {
+        false
+    }
+
+    /// The file behind memory that the actors share beside the place. The tracer calls it.
+    fn shared_file(&self) -> Option<File> {
+        None
     }
 
     /// The scenes in which [`pairs`] of deathsare swept: the second one in the peer's operation.

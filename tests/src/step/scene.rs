@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::actor::{Actor, Kind, Role};
+use super::milestones::Milestones;
 use super::victim::{Part, Reached, Victim};
 use super::{Outcome, Scene, Subject};
 use crate::place::Place;
@@ -51,9 +52,11 @@ pub struct Stage<'a> {
     spare: Place,
     mark: Place,
     cast: Cast,
+    milestones: Option<Milestones>,
 }
 
-/// The survivors. The host comes last: fields are dropped in this order, and it outlives its guests.
+/// The survivors. The host comes last: fields are dropped in this order, and it outlives its
+/// guests.
 struct Cast {
     peers: Vec<Actor>,
     newcomer: Actor,
@@ -117,28 +120,57 @@ impl<'a> Stage<'a> {
             spare,
             mark,
             cast,
+            milestones: None,
         }
     }
 
     /// Replaces all survivors; one of them may be stuck.
     pub fn replace_survivors(&mut self) {
         self.cast = Cast::new(self.subject, self.place, self.spare);
+        // A new host has new memory.
+        self.milestones = None;
     }
 
     /// Kills the victim after `count` instructions of its operation.
     pub fn trial(&mut self, scene: Scene, count: u32, patience: Duration) -> Trial {
+        self.trial_by(scene, count, patience, |victim| victim.step(count))
+    }
+
+    /// Kills the victim where `walk` has led it; it is boundary `number` of the sweep.
+    pub(super) fn trial_by(
+        &mut self,
+        scene: Scene,
+        number: u32,
+        patience: Duration,
+        walk: impl FnOnce(&mut Victim) -> Reached,
+    ) -> Trial {
         let mut victim = match self.clear().and_then(|()| self.take_places(scene)) {
             Ok(victim) => victim,
             Err(trouble) => return Trial::failed(trouble),
         };
-        let reached = victim.step(count);
+        let reached = walk(&mut victim);
         let position = victim.position();
-        self.kill(victim, scene, count);
+        self.kill(victim, scene, number);
         Trial {
             reached,
             position,
             result: self.survive(scene, patience),
         }
+    }
+
+    /// As [`Stage::trial`], but counts changes that survivors can see.
+    pub(super) fn trial_at_change(&mut self, scene: Scene, nth: u32, patience: Duration) -> Trial {
+        let milestones = match self.milestones.take() {
+            Some(milestones) => milestones,
+            None => match Milestones::find(self, scene) {
+                Ok(milestones) => milestones,
+                Err(trouble) => return Trial::failed(trouble),
+            },
+        };
+        let walk = |victim: &mut Victim| milestones.walk_to(nth, victim);
+        let trial = self.trial_by(scene, nth, patience, walk);
+        self.milestones = Some(milestones);
+        trial
     }
 
     pub(super) fn clear(&mut self) -> Result<(), Trouble> {
@@ -151,6 +183,10 @@ impl<'a> Stage<'a> {
             .host
             .as_mut()
             .map_or(Ok(()), |host| play(host, Role::SetUp))
+    }
+
+    pub(super) fn place_bytes(&self) -> &'static [u8] {
+        self.place.bytes()
     }
 
     pub(super) fn fork_victim(&mut self, part: Part) -> Result<Victim, Trouble> {

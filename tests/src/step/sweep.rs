@@ -55,10 +55,18 @@ pub fn run(subject: &dyn Subject, scene: Scene, thoroughness: Thoroughness) -> R
     let stride = thoroughness.stride * subject.stride();
     for count in (0..MOST_BOUNDARIES).step_by(stride as usize) {
         let trial = repeat_if_late(&mut stage, patience, |stage, patience| {
-            stage.trial(scene, count, patience)
+            match subject.is_long() {
+                true => stage.trial_at_change(scene, count, patience),
+                false => stage.trial(scene, count, patience),
+            }
         });
         report.boundaries += 1;
-        report.add(format!("instruction {count}"), &trial);
+        let what = if subject.is_long() {
+            "change"
+        } else {
+            "instruction"
+        };
+        report.add(format!("{what} {count}"), &trial);
         let is_over = trial.reached != Reached::Boundary;
         if is_over || report.hangs() >= thoroughness.enough(subject) || report.is_broken() {
             break;

@@ -112,26 +112,56 @@ impl Victim {
         )
     }
 
-    /// Lets the victim execute `count` instructions.
+    /// The process.
+    pub fn process(&self) -> Pid {
+        self.process
+    }
+
+    /// Whether the next instruction is a system call.
+    pub fn is_at_system_call(&self) -> bool {
+        let Some(address) = program_counter(self.process) else {
+            return false;
+        };
+        let bytes = ptrace::read(self.process, address as ptrace::AddressType).unwrap_or(0);
+        if cfg!(target_arch = "x86_64") {
+            bytes & 0xffff == 0x050f
+        } else {
+            bytes & 0xffff_ffff == 0xd400_0001
+        }
+    }
+
+    /// Lets the victim execute `count`instructions.
     ///
     /// # Panics
     ///
     /// Panics when the victim ends or is hit by a signal: the operation itself is broken.
     pub fn step(&mut self, count: u32) -> Reached {
+        let mut left = count;
+        self.walk(|_| {
+            let is_far_enough = left == 0;
+            left = left.saturating_sub(1);
+            is_far_enough
+        })
+    }
+
+    /// Lets the victim execute instructions until `is_far_enough`, asked before each, says so.
+    ///
+    /// # Panics
+    ///
+    /// As [`Victim::step`].
+    pub fn walk(&mut self, mut is_far_enough: impl FnMut(&Victim) -> bool) -> Reached {
         let _ticks = Ticks::start();
-        for _ in 0..count {
+        loop {
             if self.is_done() {
                 return Reached::Done;
+            }
+            if is_far_enough(self) {
+                return Reached::Boundary;
             }
             ptrace::step(self.process, None).expect("the victim is stopped");
             if !self.wait_for_trap() {
                 return Reached::Asleep;
             }
-        }
-        if self.is_done() {
-            Reached::Done
-        } else {
-            Reached::Boundary
         }
     }
 

@@ -3,10 +3,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::fs::File;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use manyhands_shm::{Block, Region, Seat, Shared, arena};
+use manyhands_shm::{Block, Region, Seat, Shared, arena, handoff};
 
 use super::family::{self, Letter};
 use crate::place::{Place, Placed};
@@ -29,6 +30,7 @@ unsafe impl Placed for Table {}
 struct Kept {
     blocks: Vec<Block>,
     regions: Vec<Region>,
+    parcel: Vec<u8>,
     seat: Option<Seat>,
 }
 
@@ -54,7 +56,7 @@ fn region(len: usize) -> Region {
 /// Blocks to be zeroed are short: each byte of a long string instruction would be a boundary.
 struct Operation {
     name: &'static str,
-    stride: u32,
+    is_long: bool,
     scenes: &'static [Scene],
     before: fn(&Table),
     act: fn(&Table),
@@ -69,7 +71,7 @@ const COMMON: &[Scene] = &[Scene::Alone, Scene::Racing];
 static OPERATIONS: [Operation; 10] = [
     Operation {
         name: "allocate",
-        stride: 1,
+        is_long: false,
         scenes: COMMON,
         before: NOTHING,
         act: |_| std::mem::forget(allocate(100)),
@@ -77,7 +79,7 @@ static OPERATIONS: [Operation; 10] = [
     },
     Operation {
         name: "allocate 64 KiB",
-        stride: 1,
+        is_long: false,
         scenes: COMMON,
         before: NOTHING,
         act: |_| std::mem::forget(allocate(64 << 10)),
@@ -85,7 +87,7 @@ static OPERATIONS: [Operation; 10] = [
     },
     Operation {
         name: "free",
-        stride: 1,
+        is_long: false,
         scenes: COMMON,
         before: |_| kept(|kept| kept.blocks.push(allocate(100))),
         act: |_| kept(|kept| kept.blocks.clear()),
@@ -93,7 +95,7 @@ static OPERATIONS: [Operation; 10] = [
     },
     Operation {
         name: "give",
-        stride: 1,
+        is_long: false,
         scenes: COMMON,
         before: |_| kept(|kept| kept.blocks.push(allocate(100))),
         act: |table| {
@@ -106,7 +108,7 @@ static OPERATIONS: [Operation; 10] = [
     },
     Operation {
         name: "accept",
-        stride: 1,
+        is_long: false,
         scenes: COMMON,
         before: |table| {
             allocate(100)
@@ -121,7 +123,7 @@ static OPERATIONS: [Operation; 10] = [
     },
     Operation {
         name: "Region::new",
-        stride: 1,
+        is_long: false,
         scenes: COMMON,
         before: NOTHING,
         act: |_| std::mem::forget(region(200)),
@@ -129,7 +131,7 @@ static OPERATIONS: [Operation; 10] = [
     },
     Operation {
         name: "Region drop",
-        stride: 1,
+        is_long: false,
         scenes: COMMON,
         before: |_| kept(|kept| kept.regions.push(region(200))),
         act: |_| kept(|kept| kept.regions.clear()),
@@ -137,15 +139,18 @@ static OPERATIONS: [Operation; 10] = [
     },
     Operation {
         name: "Region unpack, drop",
-        stride: 1,
+        is_long: false,
         scenes: COMMON,
-        before: NOTHING,
-        act: |table| drop(family::receive::<Region>(&table.region)),
+        before: |table| kept(|kept| kept.parcel = table.region.read()),
+        act: |_| {
+            let region = kept(|kept| handoff::unpack::<Region>(&kept.parcel));
+            drop(region.expect("the host lives"));
+        },
         leave: || {},
     },
     Operation {
         name: "release_seat",
-        stride: LONG,
+        is_long: true,
         scenes: COMMON,
         before: |table| {
             let seat = family::family().reserve_seat().expect("there are seats");
@@ -164,7 +169,7 @@ static OPERATIONS: [Operation; 10] = [
     },
     Operation {
         name: "reap_dead",
-        stride: LONG,
+        is_long: true,
         scenes: &[Scene::Heir],
         before: NOTHING,
         act: |_| {
@@ -179,9 +184,6 @@ static OPERATIONS: [Operation; 10] = [
         },
     },
 ];
-
-/// The stride of operations that look at every seat and every block: some 20,000 instructions.
-const LONG: u32 = 101;
 
 /// The victim joins the family.
 struct Join;
@@ -256,8 +258,12 @@ impl Subject for Operation {
         self.scenes
     }
 
-    fn stride(&self) -> u32 {
-        self.stride
+    fn is_long(&self) -> bool {
+        self.is_long
+    }
+
+    fn shared_file(&self) -> Option<File> {
+        family::file()
     }
 
     fn has_host(&self) -> bool {
@@ -314,8 +320,12 @@ impl Subject for Join {
         &[Scene::Alone]
     }
 
-    fn stride(&self) -> u32 {
-        LONG
+    fn is_long(&self) -> bool {
+        true
+    }
+
+    fn shared_file(&self) -> Option<File> {
+        family::file()
     }
 
     fn has_host(&self) -> bool {

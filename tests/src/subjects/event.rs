@@ -14,7 +14,8 @@ struct Set;
 /// Dies in `clear`, while others wait for the next `set`.
 struct Clear;
 
-/// Dies in `wait`, woken; the others that waited wake all the same, even if somebody clears at once.
+/// Dies in `wait`, woken; the others that waited wake all the same, even if somebody clears at
+/// once.
 struct Wait;
 
 /// The subjects of this file.

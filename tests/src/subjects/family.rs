@@ -9,7 +9,7 @@
 )]
 
 use std::cell::{Cell, RefCell};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -77,6 +77,17 @@ pub fn invite() {
 pub fn arrive() {
     let (arena, seat) = invitation();
     arena::join(arena, seat).expect("the host lives");
+}
+
+/// The arena's file, for the tracer, which has not joined.
+pub fn file() -> Option<File> {
+    let reception = reception();
+    let host = reception.host.load(Acquire);
+    File::open(format!(
+        "/proc/{host}/fd/{}",
+        reception.descriptor.load(Relaxed)
+    ))
+    .ok()
 }
 
 /// What [`arena::join`] needs.
@@ -173,7 +184,8 @@ pub struct Letter {
 }
 
 impl Letter {
-    fn write(&self, bytes: &[u8]) {
+    /// Writes; the reader comes later.
+    pub fn write(&self, bytes: &[u8]) {
         assert!(bytes.len() <= 8 * self.words.len(), "the letter is short");
         for (word, chunk) in self.words.iter().zip(bytes.chunks(8)) {
             let mut padded = [0; 8];
@@ -184,7 +196,8 @@ impl Letter {
         self.len.store(bytes.len() as u64, Release);
     }
 
-    fn read(&self) -> Vec<u8> {
+    /// What was written.
+    pub fn read(&self) -> Vec<u8> {
         // Acquire: pairs with the Release in `write`.
         let len = self.len.load(Acquire) as usize;
         let words = self

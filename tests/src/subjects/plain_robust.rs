@@ -59,7 +59,7 @@ impl PlainRobust {
             true => self.word.as_ptr().addr().wrapping_sub_signed(offset),
             false => 0,
         };
-        // SAFETY: the address of a field of the thread's own head, which lives as long as the thread.
+        // SAFETY: the address of a field of the thread's own head, which lives as long as it.
         let pending = unsafe { &raw mut (*head).pending };
         compiler_fence(SeqCst);
         // SAFETY: writes that field; only the kernel reads it, at our death.
