@@ -114,7 +114,17 @@ fn life_word_wakes_all_though_the_woken_one_dies_at_any_instruction() {
 
 #[test]
 fn arena_loses_and_doubles_no_block_by_a_death_at_every_instruction() {
-    sweep("Arena");
+    sweep("Arena block");
+}
+
+#[test]
+fn arena_loses_and_doubles_no_region_by_a_death_at_every_instruction() {
+    sweep("Arena region");
+}
+
+#[test]
+fn arena_loses_no_seat_by_a_death_at_every_change() {
+    sweep("Arena seat");
 }
 
 #[test]

@@ -150,11 +150,11 @@ impl<'a> Stage<'a> {
         };
         let reached = walk(&mut victim);
         let position = victim.position();
-        self.kill(victim, scene, number);
+        let killed = self.kill(victim, scene, number);
         Trial {
             reached,
             position,
-            result: self.survive(scene, patience),
+            result: killed.and_then(|()| self.survive(scene, patience)),
         }
     }
 
@@ -209,7 +209,7 @@ impl<'a> Stage<'a> {
 
     fn take_places(&mut self, scene: Scene) -> Result<Victim, Trouble> {
         match scene {
-            Scene::Alone => self.fork_victim(Part::Act),
+            Scene::Alone | Scene::Racing => self.fork_victim(Part::Act),
             Scene::Heir => {
                 play(&mut self.cast.holder, Role::Hold)?;
                 self.kill_holder()?;
@@ -218,14 +218,6 @@ impl<'a> Stage<'a> {
             Scene::Watched => {
                 let victim = self.fork_victim(Part::Act)?;
                 self.put_peers_to_sleep()?;
-                Ok(victim)
-            }
-            Scene::Racing => {
-                let victim = self.fork_victim(Part::Act)?;
-                for peer in &mut self.cast.peers {
-                    peer.order(Role::GatedPeer);
-                    wait_until("a peer reaches its gate", || peer.is_at_gate())?;
-                }
                 Ok(victim)
             }
             Scene::Woken | Scene::WokenByDeath | Scene::Robbed => self.wake_victim(scene),
@@ -271,17 +263,22 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn kill(&mut self, victim: Victim, scene: Scene, count: u32) {
-        // In a race, now the one is first and now the other.
-        let strike_first = scene != Scene::Racing || count.is_multiple_of(2);
-        if strike_first {
-            victim.strike();
-        }
+    /// Kills the victim, which stands still; in a race, while the peers arrive.
+    fn kill(&mut self, victim: Victim, scene: Scene, number: u32) -> Result<(), Trouble> {
         if scene == Scene::Racing {
+            for peer in &mut self.cast.peers {
+                peer.order(Role::GatedPeer);
+                wait_until("a peer reaches its gate", || peer.is_at_gate())?;
+            }
+            // Now the one is first and now the other.
+            if number.is_multiple_of(2) {
+                victim.strike();
+            }
             self.cast.peers.iter().for_each(Actor::open_gate);
         }
         victim.strike();
         victim.reap();
+        Ok(())
     }
 
     fn survive(&mut self, scene: Scene, patience: Duration) -> Result<u32, Trouble> {

@@ -55,6 +55,7 @@ fn region(len: usize) -> Region {
 ///
 /// Blocks to be zeroed are short: each byte of a long string instruction would be a boundary.
 struct Operation {
+    object: &'static str,
     name: &'static str,
     is_long: bool,
     scenes: &'static [Scene],
@@ -66,10 +67,15 @@ struct Operation {
 
 const NOTHING: fn(&Table) = |_| {};
 
+const BLOCK: &str = "Arena block";
+const REGION: &str = "Arena region";
+const SEAT: &str = "Arena seat";
+
 const COMMON: &[Scene] = &[Scene::Alone, Scene::Racing];
 
 static OPERATIONS: [Operation; 10] = [
     Operation {
+        object: BLOCK,
         name: "allocate",
         is_long: false,
         scenes: COMMON,
@@ -78,6 +84,7 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
+        object: BLOCK,
         name: "allocate 64 KiB",
         is_long: false,
         scenes: COMMON,
@@ -86,6 +93,7 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
+        object: BLOCK,
         name: "free",
         is_long: false,
         scenes: COMMON,
@@ -94,6 +102,7 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
+        object: BLOCK,
         name: "give",
         is_long: false,
         scenes: COMMON,
@@ -107,6 +116,7 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
+        object: BLOCK,
         name: "accept",
         is_long: false,
         scenes: COMMON,
@@ -122,7 +132,8 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
-        name: "Region::new",
+        object: REGION,
+        name: "new",
         is_long: false,
         scenes: COMMON,
         before: NOTHING,
@@ -130,7 +141,8 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
-        name: "Region drop",
+        object: REGION,
+        name: "drop",
         is_long: false,
         scenes: COMMON,
         before: |_| kept(|kept| kept.regions.push(region(200))),
@@ -138,7 +150,8 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
-        name: "Region unpack, drop",
+        object: REGION,
+        name: "unpack, drop",
         is_long: false,
         scenes: COMMON,
         before: |table| kept(|kept| kept.parcel = table.region.read()),
@@ -149,6 +162,7 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
+        object: SEAT,
         name: "release_seat",
         is_long: true,
         scenes: COMMON,
@@ -168,6 +182,7 @@ static OPERATIONS: [Operation; 10] = [
         leave: || {},
     },
     Operation {
+        object: SEAT,
         name: "reap_dead",
         is_long: true,
         scenes: &[Scene::Heir],
@@ -247,7 +262,7 @@ fn audit(place: Place) -> Outcome {
 
 impl Subject for Operation {
     fn object(&self) -> &'static str {
-        "Arena"
+        self.object
     }
 
     fn operation(&self) -> &'static str {
@@ -309,7 +324,7 @@ impl Subject for Operation {
 
 impl Subject for Join {
     fn object(&self) -> &'static str {
-        "Arena"
+        SEAT
     }
 
     fn operation(&self) -> &'static str {
