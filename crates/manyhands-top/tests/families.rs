@@ -14,8 +14,8 @@ fn top(words: &[&str]) -> (Option<i32>, String, String) {
     let ran = Command::new(env!("CARGO_BIN_EXE_manyhands-top"))
         .args(words)
         .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        .expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
     (ran.status.code(), text(ran.stdout), text(ran.stderr))
 }
 
@@ -23,11 +23,11 @@ fn top(words: &[&str]) -> (Option<i32>, String, String) {
 fn family_of(pid: u32) -> serde_json::Value {
     let (code, json, _) = top(&["--json"]);
     assert_eq!(code, Some(0));
-    let families: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let families: serde_json::Value = serde_json::from_str(&json).expect("it prints JSON");
     let of = |family: &&serde_json::Value| member(family, pid).is_some();
     families
         .as_array()
-        .unwrap()
+        .expect("a list of families")
         .iter()
         .find(of)
         .cloned()
