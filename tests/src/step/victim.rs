@@ -260,8 +260,10 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        self.strike();
-        self.end();
+        if !self.is_reaped {
+            self.strike();
+            self.end();
+        }
     }
 }
 
