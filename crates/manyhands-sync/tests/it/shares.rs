@@ -1,9 +1,5 @@
 //! Semaphores, reader-writer locks, barriers and once, for both placements.
-//!
-//! Only threads take part, and nobody is a member: what a *process* leaves when it dies is swept in
-//! `tests/`. The numbers in names are those of the behaviours that CPython's own tests check.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
@@ -14,25 +10,7 @@ use manyhands_sync::{
     RwLock, Semaphore, Shareable, TryLockError,
 };
 
-const SOON: Duration = Duration::from_millis(5);
-const LONG: Duration = Duration::from_secs(60);
-
-/// The two placements.
-fn each_placement<T: Shareable>(make: impl Fn() -> T, test: impl Fn(Arc<T>)) {
-    test(Arc::new(make()));
-    let shared = Arc::new(make());
-    shared.placed();
-    test(shared);
-}
-
-/// Waits until something is so, which another thread is about to make so.
-fn until(what: impl Fn() -> bool) {
-    let end = Instant::now() + LONG;
-    while !what() {
-        assert!(Instant::now() < end, "it never came");
-        thread::yield_now();
-    }
-}
+use crate::{LONG, SOON, each_placement, until};
 
 #[test]
 fn sem_06_try_acquire_succeeds_as_often_as_there_are_permits() {

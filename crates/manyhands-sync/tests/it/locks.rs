@@ -1,7 +1,4 @@
-//! One suite for the primitives, run for both placements: private, and shared memory's mode.
-//!
-//! Only threads take part; what a *process* does to them when it dies is swept in `tests/`. The
-//! numbers in names are those of the behaviours that CPython's own tests check.
+//! Locks and events, for both placements.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -11,16 +8,7 @@ use std::time::{Duration, Instant};
 
 use manyhands_sync::{Event, Lock, LockError, LockTimeoutError, RLock, Shareable, TryLockError};
 
-const SOON: Duration = Duration::from_millis(5);
-const LONG: Duration = Duration::from_secs(60);
-
-/// The two placements.
-fn each_placement<T: Shareable>(make: impl Fn() -> T, test: impl Fn(Arc<T>)) {
-    test(Arc::new(make()));
-    let shared = Arc::new(make());
-    shared.placed();
-    test(shared);
-}
+use crate::{LONG, SOON, each_placement};
 
 fn lock() -> Lock<u64> {
     Lock::new(0)

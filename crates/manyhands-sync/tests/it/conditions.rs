@@ -1,35 +1,13 @@
 //! Conditions, for both placements.
-//!
-//! Only threads take part; what a process leaves when it dies is swept in `tests/`. The numbers in
-//! names are those of the behaviors that CPython's own tests check.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use manyhands_sync::{Condition, Lock, Shareable};
+use manyhands_sync::{Condition, Lock};
 
-const SOON: Duration = Duration::from_millis(5);
-const LONG: Duration = Duration::from_secs(60);
-
-/// The two placements.
-fn each_placement<T: Shareable>(make: impl Fn() -> T, test: impl Fn(Arc<T>)) {
-    test(Arc::new(make()));
-    let shared = Arc::new(make());
-    shared.placed();
-    test(shared);
-}
-
-/// Waits until something is so, which another thread is about to make so.
-fn until(what: impl Fn() -> bool) {
-    let end = Instant::now() + LONG;
-    while !what() {
-        assert!(Instant::now() < end, "it never came");
-        thread::yield_now();
-    }
-}
+use crate::{LONG, SOON, each_placement, until};
 
 fn pair() -> (Lock<u32>, Condition) {
     (Lock::new(0), Condition::new())

@@ -1,0 +1,43 @@
+//! The integration tests: one binary, a module for each subject.
+//!
+//! Only threads take part, and nobody is a member: what a *process* leaves when it dies is swept in
+//! the package `tests`. The numbers in names are those of the behaviors that CPython's own tests
+//! check.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use manyhands_sync::Shareable;
+
+// Waiting for a notification, in turn.
+mod conditions;
+// Locks that one thread holds, and the event.
+mod locks;
+// What many have shares in: semaphores, reader-writer locks, barriers; and once.
+mod shares;
+// All states of the word, with a kill at any of them.
+mod word_protocol;
+
+/// A time-out that is to be seen passing.
+const SOON: Duration = Duration::from_millis(5);
+
+/// Long enough for any machine; a test that waits so long has failed.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Runs a test for both placements: private, and the mode of shared memory.
+fn each_placement<T: Shareable>(make: impl Fn() -> T, test: impl Fn(Arc<T>)) {
+    test(Arc::new(make()));
+    let shared = Arc::new(make());
+    shared.placed();
+    test(shared);
+}
+
+/// Waits until something is so, which another thread is about to make so.
+fn until(what: impl Fn() -> bool) {
+    let end = Instant::now() + LONG;
+    while !what() {
+        assert!(Instant::now() < end, "it never came");
+        thread::yield_now();
+    }
+}
