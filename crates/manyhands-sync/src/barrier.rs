@@ -64,6 +64,9 @@ impl Barrier {
 
     /// Waits until all parties have come; tells how many came before this one.
     ///
+    /// There is no form that does not wait: a party that comes and goes again breaks the meeting.
+    /// [`waiting`](Self::waiting) looks without coming.
+    ///
     /// # Errors
     ///
     /// [`Broken`], with the reason, to everybody who waits or comes until it is reset.
@@ -120,14 +123,33 @@ impl Barrier {
         self.raw.parties()
     }
 
-    /// How many wait now; old by the time it is read.
+    /// How many wait now, none when it is broken; old by the time it is read.
     pub fn waiting(&self) -> u32 {
-        self.raw.waiting()
+        if self.is_broken() {
+            0
+        } else {
+            self.raw.waiting()
+        }
     }
 
     /// Whether it is broken now.
     pub fn is_broken(&self) -> bool {
         self.raw.is_broken()
+    }
+
+    /// What can be seen of the barrier without waiting; old by the time it is read.
+    pub fn inspect(&self) -> BarrierState {
+        let broken = self.raw.broken();
+        BarrierState {
+            shared: self.raw.is_shared(),
+            parties: self.parties(),
+            waiting: if broken.is_some() {
+                0
+            } else {
+                self.raw.waiting()
+            },
+            broken,
+        }
     }
 
     fn wait_until(
@@ -163,13 +185,30 @@ impl Barrier {
 
 impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let waiting = format_args!("{}/{}", self.waiting(), self.parties()).to_string();
+        let state = self.inspect();
         f.debug_struct("Barrier")
-            .field("waiting", &waiting)
-            .field("broken", &self.is_broken())
-            .field("shared", &self.raw.is_shared())
+            .field(
+                "waiting",
+                &format_args!("{}/{}", state.waiting, state.parties),
+            )
+            .field("broken", &state.broken)
+            .field("shared", &state.shared)
             .finish()
     }
+}
+
+/// What [`Barrier::inspect`] sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BarrierState {
+    /// Whether it lies in shared memory.
+    pub shared: bool,
+    /// How many parties it takes.
+    pub parties: u32,
+    /// How many of them wait; none when it is broken.
+    pub waiting: u32,
+    /// Why it is broken, when it is.
+    pub broken: Option<Broken>,
 }
 
 /// A barrier without parties would never open.

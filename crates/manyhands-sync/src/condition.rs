@@ -73,6 +73,9 @@ impl Condition {
 
     /// Leaves the lock, waits to be notified, and takes the lock again.
     ///
+    /// There is no form that does not wait: a notification is not stored, so there is nothing to
+    /// take.
+    ///
     /// # Errors
     ///
     /// [`WaitError::OwnerDied`]; the guard is valid in any case.
@@ -171,6 +174,14 @@ impl Condition {
         self.raw.waiting()
     }
 
+    /// What can be seen of the condition without any lock; old by the time it is read.
+    pub fn inspect(&self) -> ConditionState {
+        ConditionState {
+            shared: self.raw.is_shared(),
+            waiting: self.raw.waiting(),
+        }
+    }
+
     fn wait_until<'a, T>(
         &'a self,
         guard: &mut LockGuard<'a, T>,
@@ -208,11 +219,22 @@ impl Default for Condition {
 
 impl fmt::Debug for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.inspect();
         f.debug_struct("Condition")
-            .field("waiting", &self.waiting())
-            .field("shared", &self.raw.is_shared())
+            .field("waiting", &state.waiting)
+            .field("shared", &state.shared)
             .finish()
     }
+}
+
+/// What [`Condition::inspect`] sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConditionState {
+    /// Whether it lies in shared memory.
+    pub shared: bool,
+    /// How many wait in turn, 256 at most. The dead are counted until somebody has looked.
+    pub waiting: u32,
 }
 
 impl fmt::Display for WaitError {

@@ -100,7 +100,7 @@ impl Event {
         is_set(self.state.load(Acquire))
     }
 
-    /// Waits until the flag is set.
+    /// Waits until the flag is set. The form that does not wait is [`is_set`](Self::is_set).
     pub fn wait(&self) {
         while !self.wait_until(Deadline::NEVER) {}
     }
@@ -115,6 +115,17 @@ impl Event {
     #[must_use = "the wait may have timed out"]
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.wait_until(Deadline::at(deadline))
+    }
+
+    /// What can be seen of the event without waiting; old by the time it is read.
+    pub fn inspect(&self) -> EventState {
+        // Acquire: as in `is_set`.
+        let state = self.state.load(Acquire);
+        EventState {
+            shared: self.is_shared(),
+            set: is_set(state),
+            times: state / ONE_SET,
+        }
     }
 
     fn wait_until(&self, deadline: Deadline) -> bool {
@@ -187,12 +198,28 @@ impl Default for Event {
 
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.is_set() { "set" } else { "unset" };
+        let state = self.inspect();
         f.debug_struct("Event")
-            .field("state", &state)
-            .field("shared", &self.is_shared())
+            .field("state", &if state.set { "set" } else { "unset" })
+            .field("times", &state.times)
+            .field("shared", &state.shared)
             .finish()
     }
+}
+
+/// What [`Event::inspect`] sees.
+///
+/// Who waits leaves no trace in an event, so that who dies while it waits leaves none either:
+/// therefore there is no count of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventState {
+    /// Whether it lies in shared memory.
+    pub shared: bool,
+    /// Whether it is set.
+    pub set: bool,
+    /// How often it came to be set, modulo 2^31.
+    pub times: u32,
 }
 
 fn is_set(state: u32) -> bool {

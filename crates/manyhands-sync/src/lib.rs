@@ -34,17 +34,17 @@ mod semaphore;
 mod shareable;
 
 #[cfg(not(loom))]
-pub use barrier::{Barrier, Broken, NoParties};
+pub use barrier::{Barrier, BarrierState, Broken, NoParties};
 #[cfg(not(loom))]
-pub use condition::{Condition, WaitError};
+pub use condition::{Condition, ConditionState, WaitError};
 #[cfg(not(loom))]
 pub use error::{LockError, LockTimeoutError, TryLockError};
 #[cfg(not(loom))]
-pub use event::Event;
+pub use event::{Event, EventState};
 #[cfg(not(loom))]
 pub use lock::{Lock, LockGuard, LockState};
 #[cfg(not(loom))]
-pub use once::{Once, OnceError, OnceState};
+pub use once::{Once, OnceError, OnceState, OnceStatus, OnceTimeoutError, TryOnceError};
 #[cfg(not(loom))]
 pub use rlock::{RLock, RLockGuard, RLockState};
 #[cfg(not(loom))]

@@ -218,6 +218,11 @@ impl RawBarrier {
         self.phase.load(Acquire) as u32 != 0
     }
 
+    /// Why the barrier is broken, for information; `None` when it is not.
+    pub(crate) fn broken(&self) -> Option<Broken> {
+        self.is_broken().then(|| self.reason())
+    }
+
     pub(crate) fn is_shared(&self) -> bool {
         // Relaxed: set before anybody else could see it.
         self.shared.load(Relaxed) != 0

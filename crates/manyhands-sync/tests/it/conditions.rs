@@ -31,6 +31,8 @@ fn cond_11_14_each_notification_wakes_exactly_as_many_as_it_says() {
                 });
             }
             until(|| condition.waiting() == 9);
+            assert_eq!(condition.inspect().waiting, 9);
+            assert!(format!("{condition:?}").contains("waiting: 9"));
             condition.notify_one();
             until(|| woken.load(SeqCst) == 1);
             condition.notify(2);

@@ -307,5 +307,10 @@ fn event_05_debug_text_tells_the_state() {
         assert!(format!("{event:?}").contains("unset"));
         event.set();
         assert!(format!("{event:?}").contains("\"set\""));
+        event.set();
+        assert_eq!((event.inspect().set, event.inspect().times), (true, 1));
+        event.clear();
+        event.set();
+        assert_eq!((event.inspect().set, event.inspect().times), (true, 2));
     });
 }

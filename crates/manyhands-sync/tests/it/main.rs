@@ -14,7 +14,9 @@ use manyhands_sync::Shareable;
 mod conditions;
 // Locks that one thread holds, and the event.
 mod locks;
-// What many have shares in: semaphores, reader-writer locks, barriers; and once.
+// What is done once.
+mod once;
+// What many have shares in: semaphores, reader-writer locks, barriers.
 mod shares;
 // All states of the word, with a kill at any of them.
 mod word_protocol;

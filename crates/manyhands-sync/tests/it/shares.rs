@@ -1,4 +1,4 @@
-//! Semaphores, reader-writer locks, barriers and once, for both placements.
+//! Semaphores, reader-writer locks and barriers, for both placements.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use manyhands_sync::{
-    AcquireTimeoutError, Barrier, BoundedSemaphore, Broken, LockTimeoutError, NoParties, Once,
-    RwLock, Semaphore, Shareable, TryLockError,
+    AcquireTimeoutError, Barrier, BoundedSemaphore, Broken, LockTimeoutError, NoParties, RwLock,
+    Semaphore, Shareable, TryLockError,
 };
 
 use crate::{LONG, SOON, each_placement, until};
@@ -350,36 +350,29 @@ fn barrier_action_runs_once_before_anybody_goes_on_and_its_panic_breaks() {
 }
 
 #[test]
-fn barrier_12_debug_text_tells_how_many_wait() {
-    let barrier = Barrier::new(3).expect("three");
-    assert!(format!("{barrier:?}").contains("0/3"));
-    barrier.abort();
-    assert!(format!("{barrier:?}").contains("broken: true"));
-}
-
-#[test]
-fn once_runs_once_among_threads_and_again_after_a_panic() {
-    each_placement(Once::new, |once| {
-        let failed = thread::scope(|threads| {
-            threads
-                .spawn(|| once.call(|_| std::panic::resume_unwind(Box::new("on purpose"))))
-                .join()
-                .is_err()
-        });
-        assert!(failed && !once.is_done());
-        let (runs, interrupted) = (AtomicU32::new(0), AtomicU32::new(0));
-        thread::scope(|threads| {
-            for _ in 0..4 {
-                threads.spawn(|| {
-                    once.call(|state| {
-                        runs.fetch_add(1, SeqCst);
-                        interrupted.fetch_add(u32::from(state.interrupted), SeqCst);
-                    })
-                    .expect("few locks");
-                    assert_eq!(runs.load(SeqCst), 1);
-                });
-            }
-        });
-        assert_eq!(interrupted.into_inner(), 1);
-    });
+fn barrier_12_debug_text_tells_how_many_wait_and_that_it_is_broken() {
+    each_placement(
+        || Barrier::new(3).expect("three"),
+        |barrier| {
+            assert!(format!("{barrier:?}").contains("waiting: 0/3, broken: None"));
+            thread::scope(|threads| {
+                let waiters = [(); 2].map(|()| threads.spawn(|| barrier.wait()));
+                until(|| barrier.waiting() == 2);
+                assert!(format!("{barrier:?}").contains("waiting: 2/3, broken: None"));
+                barrier.wait().expect("nobody breaks it");
+                for waiter in waiters {
+                    waiter.join().expect("no panic").expect("nobody breaks it");
+                }
+                assert!(format!("{barrier:?}").contains("waiting: 0/3, broken: None"));
+                let waiter = threads.spawn(|| barrier.wait());
+                until(|| barrier.waiting() == 1);
+                barrier.abort();
+                assert!(waiter.join().expect("no panic").is_err());
+            });
+            assert!(format!("{barrier:?}").contains("waiting: 0/3, broken: Some(Aborted)"));
+            let state = barrier.inspect();
+            assert_eq!((state.parties, state.waiting), (3, 0));
+            assert_eq!(state.broken, Some(Broken::Aborted));
+        },
+    );
 }
