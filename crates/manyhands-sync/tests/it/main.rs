@@ -10,14 +10,22 @@ use std::time::{Duration, Instant};
 
 use manyhands_sync::Shareable;
 
+// Meeting points.
+mod barriers;
 // Waiting for a notification, in turn.
 mod conditions;
-// Locks that one thread holds, and the event.
+// Flags that one sets and many wait for.
+mod events;
+// Locks that one thread holds.
 mod locks;
 // What is done once.
 mod once;
-// What many have shares in: semaphores, reader-writer locks, barriers.
-mod shares;
+// Locks that their holder may take again.
+mod rlocks;
+// Many readers or one writer.
+mod rwlocks;
+// Permits.
+mod semaphores;
 // All states of the word, with a kill at any of them.
 mod word_protocol;
 
