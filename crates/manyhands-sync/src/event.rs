@@ -1,13 +1,13 @@
 //! A flag that one sets and many wait for.
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{self, Scope};
 
+use crate::primitive::AtomicU32;
+use crate::primitive::futex::{self, Scope};
 use crate::raw::{ShortLock, net};
 use crate::shareable::Shareable;
 

@@ -5,18 +5,18 @@
 //! process, `manyhands-keeper`, started when first needed. It blocks all signals, so that no
 //! handler of the user's runs in it, and sleeps all the time.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::{error, fmt, io, thread};
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{self, Scope, Watch};
 use manyhands_os::process::incarnation;
 use manyhands_os::signals;
 
 use crate::life::{LifeWord, MAX_LIVES, WaitEnd, wait};
+use crate::primitive::AtomicU32;
+use crate::primitive::futex::{self, Scope, Watch};
 
 /// Why the keeper did not do what it was asked.
 #[derive(Debug)]

@@ -7,15 +7,13 @@
 //! wait until the memory of the dead is torn down.
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{self, MAX_WATCHES, Scope, Wake, WakeAny, Watch};
-use manyhands_os::process::thread_id;
-use manyhands_os::robust::{self, OWNER, OWNER_DIED, Place, WAITERS};
 
-use crate::primitive::{AtomicU64, low_half};
+use crate::primitive::futex::{self, MAX_WATCHES, Scope, Wake, WakeAny, Watch};
+use crate::primitive::robust::{self, OWNER, OWNER_DIED, Place, WAITERS};
+use crate::primitive::{AtomicU32, AtomicU64, low_half, thread_id};
 use crate::raw::net;
 
 /// The life of one process; 40 bytes in shared memory, vacant when zeroed.

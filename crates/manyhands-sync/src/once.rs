@@ -1,6 +1,5 @@
 //! Something that is done once.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 use std::{error, fmt};
@@ -8,6 +7,7 @@ use std::{error, fmt};
 use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
+use crate::primitive::AtomicU32;
 use crate::raw::{Acquired, RawLock, RefusedLock};
 use crate::shareable::Shareable;
 

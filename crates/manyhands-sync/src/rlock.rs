@@ -5,13 +5,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
 use manyhands_os::process::{Identity, thread_token};
 
 use crate::error::{LockError, LockTimeoutError, TryLockError};
+use crate::primitive::{AtomicU32, AtomicU64};
 use crate::raw::{Acquired, RawLock, RefusedLock};
 use crate::shareable::Shareable;
 

@@ -1,14 +1,14 @@
 //! A meeting point for a fixed number of parties.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{self, Scope, Watch};
 use manyhands_os::process::Identity;
 
 use crate::life::{WaitEnd, wait};
 use crate::member::{self, Member};
+use crate::primitive::futex::{self, Scope, Watch};
+use crate::primitive::{AtomicU32, AtomicU64};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
 

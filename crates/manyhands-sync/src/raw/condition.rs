@@ -1,13 +1,13 @@
 //! Waiting for a notification, in turn.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{self, Scope, Watch};
 
 use crate::life::{WaitEnd, wait};
 use crate::member::{self, Member};
+use crate::primitive::AtomicU32;
+use crate::primitive::futex::{self, Scope, Watch};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
 

@@ -6,12 +6,12 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use manyhands_os::process::Identity;
 
 use crate::life::{LifeWord, MAX_LIVES};
 use crate::member::{self, Member, SLOTS};
+use crate::primitive::{AtomicU32, AtomicU64};
 
 /// The shares of all members; 4 KiB, all empty when zeroed.
 ///

@@ -2,15 +2,14 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::Scope;
-use manyhands_os::process::{Identity, identity_word, thread_id};
-use manyhands_os::robust::{self, Place};
+use manyhands_os::process::{Identity, identity_word};
 
-use crate::primitive::AtomicU64;
+use crate::primitive::futex::Scope;
+use crate::primitive::robust::{self, Place};
+use crate::primitive::{AtomicU32, AtomicU64, thread_id};
 use crate::raw::{Taken, Word};
 
 /// A lock in private or shared memory; 40 bytes, free and private when zeroed.

@@ -1,14 +1,14 @@
 //! Many readers or one writer.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{self, Scope, Watch};
 use manyhands_os::process::Identity;
 
 use crate::life::{WaitEnd, wait};
 use crate::member::{self, Member};
+use crate::primitive::AtomicU32;
+use crate::primitive::futex::{self, Scope, Watch};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{Acquired, RawLock, RefusedLock, ShortGuard, ShortLock};
 

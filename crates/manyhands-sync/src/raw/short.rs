@@ -4,10 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::Scope;
-use manyhands_os::process::thread_id;
-use manyhands_os::robust::{self, Head, PendingEntry};
 
+use crate::primitive::futex::Scope;
+use crate::primitive::robust::{self, Head, PendingEntry};
+use crate::primitive::thread_id;
 use crate::raw::Word;
 
 /// A lock in shared memory for sections of a few instructions; 8 bytes, free when zeroed.

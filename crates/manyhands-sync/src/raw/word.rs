@@ -36,10 +36,10 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{Scope, Wake};
-use manyhands_os::robust::{OWNER, OWNER_DIED, WAITERS};
 
-use crate::primitive::{AtomicU64, sleep, spin, wake};
+use crate::primitive::futex::{Scope, Wake};
+use crate::primitive::robust::{OWNER, OWNER_DIED, WAITERS};
+use crate::primitive::{AtomicU64, is_planted, sleep, spin, wake};
 
 /// One step of the epoch.
 const EPOCH: u64 = 1 << 32;
@@ -58,7 +58,6 @@ pub struct Taken {
     pub owner_died: bool,
 }
 
-#[cfg(not(loom))]
 impl Word {
     /// A free word.
     pub const fn new() -> Self {
@@ -68,19 +67,9 @@ impl Word {
     }
 }
 
-#[cfg(not(loom))]
 impl Default for Word {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-#[cfg(loom)]
-impl Word {
-    pub(crate) fn new() -> Self {
-        Self {
-            bits: AtomicU64::new(0),
-        }
     }
 }
 
@@ -162,7 +151,7 @@ impl Word {
 
     #[cold]
     fn wake_one(&self, left: u64, scope: Scope) {
-        if cfg!(planted_bug) {
+        if is_planted("word") {
             // Clears the bit before the wake, as a word that is not sticky does.
             let _ = self
                 .bits
@@ -249,7 +238,7 @@ pub mod net {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,18 +1,16 @@
-//! Every order of the word's accesses, for two and three threads.
+//! The word alone.
 //!
-//! Run: `RUSTFLAGS="--cfg loom" cargo test --release -p manyhands-sync --lib loom_`. With
-//! `--cfg planted_bug` as well, the word clears WAITERS before its wake, and the test of three
-//! threads must fail: two sleep, the first is woken, and nobody ever wakes the second.
-//!
-//! What loom cannot show here is a death between two accesses: `tests/` kills a real process at
-//! every instruction instead.
+//! Planted bug `word`: a wake clears WAITERS. Two sleep, the first is woken, and nobody ever wakes
+//! the second.
+
+use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
-use loom::sync::Arc;
-use loom::thread;
 use manyhands_os::Deadline;
-use manyhands_os::futex::Scope;
 
+use super::{beside, end};
+use crate::primitive::explore;
+use crate::primitive::futex::Scope;
 use crate::raw::Word;
 
 struct Guarded {
@@ -38,22 +36,17 @@ impl Guarded {
 }
 
 fn threads_add(others: u32, preemptions: usize) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(preemptions);
-    model.check(move || {
+    explore(preemptions, move || {
         let guarded = Arc::new(Guarded {
             word: Word::new(),
             value: UnsafeCell::new(0),
         });
         let threads: Vec<_> = (0..others)
-            .map(|index| {
-                let guarded = Arc::clone(&guarded);
-                thread::spawn(move || guarded.add_one(10 + index))
-            })
+            .map(|index| beside(&guarded, move |guarded| guarded.add_one(10 + index)))
             .collect();
         guarded.add_one(9);
         for thread in threads {
-            thread.join().expect("no panic");
+            end(thread);
         }
         guarded.value.with(|value| {
             // SAFETY: all threads have ended.

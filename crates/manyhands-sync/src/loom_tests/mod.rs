@@ -1,0 +1,38 @@
+//! Every order of the accesses of each protocol, by the model checker.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test --release -p manyhands-sync --lib loom_
+//! ```
+//!
+//! The models run the code that ships, for two or three threads and a bounded number of
+//! preemptions; `primitive/model.rs` has the atomics and the futex. Loom reports threads that sleep
+//! for ever as a deadlock. Each file names the bug that its models must find: with
+//! `MANYHANDS_PLANTED_BUG=event` in the environment the models of `loom_tests::event` must fail, and
+//! so on. `cargo xtask test --only loom` runs all of it.
+//!
+//! What loom cannot show here is a death between two accesses: `tests/` kills a real process at
+//! every instruction instead.
+
+mod word;
+
+use std::sync::Arc;
+
+use loom::thread::{JoinHandle, spawn};
+
+/// Runs `act` in a thread of its own, beside the caller.
+///
+/// The object is in an `Arc` of the standard library: loom's turns a failed model into an abort,
+/// since it cannot be dropped any more.
+fn beside<T, R>(object: &Arc<T>, act: impl FnOnce(&T) -> R + 'static) -> JoinHandle<R>
+where
+    T: Send + Sync + 'static,
+    R: 'static,
+{
+    let object = Arc::clone(object);
+    spawn(move || act(&object))
+}
+
+/// The end of a thread, with what it returned.
+fn end<R: 'static>(thread: JoinHandle<R>) -> R {
+    thread.join().expect("no panic")
+}

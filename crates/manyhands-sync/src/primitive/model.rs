@@ -1,0 +1,323 @@
+//! Loom's side: atomics that can be made in a `const`, a futex, and a thread without a robust list.
+//!
+//! Loom's own atomics belong to one run of a model and cannot be made in a `const fn`, as ours
+//! are. So each run begins with a store of cells, all zero, and an atomic gets the next free one
+//! when it is touched first; its address is its name, as it is the kernel's name for a futex.
+//! Therefore an object must not move once it was used, and its memory must not be used again
+//! within the run.
+
+use std::sync::atomic::Ordering;
+
+use loom::sync::{Condvar, Mutex};
+
+/// How many atomics one model may touch.
+const CELLS: usize = 32;
+
+/// What a run has: made by `explore` before there is a second thread, so that it orders nothing.
+struct Run {
+    cells: [loom::sync::atomic::AtomicU64; CELLS],
+    /// The address of each cell's atomic. Not loom's: that this is looked up orders nothing.
+    addresses: std::sync::Mutex<Vec<usize>>,
+    threads: std::sync::atomic::AtomicU32,
+    sleepers: Mutex<Sleepers>,
+    woken: Condvar,
+}
+
+/// One queue of sleepers for the whole model: who came first is woken first.
+#[derive(Default)]
+struct Sleepers {
+    queue: Vec<Sleeper>,
+    timed_out: Vec<u64>,
+    next: u64,
+}
+
+struct Sleeper {
+    address: usize,
+    ticket: u64,
+    may_time_out: bool,
+}
+
+loom::lazy_static! {
+    static ref RUN: Run = Run {
+        cells: std::array::from_fn(|_| loom::sync::atomic::AtomicU64::new(0)),
+        addresses: std::sync::Mutex::default(),
+        threads: std::sync::atomic::AtomicU32::new(1),
+        sleepers: Mutex::new(Sleepers::default()),
+        woken: Condvar::new(),
+    };
+}
+
+/// Runs a model in every order with at most so many preemptions.
+#[cfg(test)]
+pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    // Sleeps have no net here: it would end each of them.
+    crate::raw::net::take_away();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(move || {
+        thread_id();
+        model();
+    });
+}
+
+/// Ends the sleeps that have a deadline; later ones go on until the next call.
+#[cfg(test)]
+pub(crate) fn time_passes() {
+    let mut sleepers = RUN.sleepers.lock().expect("no panic under the lock");
+    let Sleepers {
+        queue, timed_out, ..
+    } = &mut *sleepers;
+    timed_out.extend(
+        queue
+            .extract_if(.., |sleeper| sleeper.may_time_out)
+            .map(|sleeper| sleeper.ticket),
+    );
+    RUN.woken.notify_all();
+}
+
+/// Whether the bug of this name is planted, to see a model find it.
+pub(crate) fn is_planted(bug: &str) -> bool {
+    static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let planted = PLANTED.get_or_init(|| std::env::var("MANYHANDS_PLANTED_BUG").ok());
+    planted.as_deref() == Some(bug)
+}
+
+/// A number for the calling thread: all threads of a model run in one of the system's.
+pub(crate) fn thread_id() -> u32 {
+    loom::thread_local! {
+        static ID: u32 = RUN.threads.fetch_add(1, Ordering::Relaxed);
+    }
+    ID.with(|id| *id)
+}
+
+pub(crate) fn spin(_: u32) -> bool {
+    false
+}
+
+fn cell(address: usize) -> &'static loom::sync::atomic::AtomicU64 {
+    let run: &'static Run = &RUN;
+    let mut addresses = run.addresses.lock().expect("no panic under the lock");
+    let known = addresses.iter().position(|known| *known == address);
+    let index = known.unwrap_or_else(|| {
+        addresses.push(address);
+        addresses.len() - 1
+    });
+    run.cells
+        .get(index)
+        .expect("a model with fewer atomics, or more CELLS")
+}
+
+macro_rules! atomic {
+    ($name:ident, $int:ident) => {
+        /// Holds the value it was made with; the cell holds what differs from that.
+        #[derive(Debug)]
+        #[repr(transparent)]
+        #[allow(unreachable_pub, reason = "one of them is what `life::wait` takes")]
+        pub struct $name(std::sync::atomic::$name);
+
+        #[allow(dead_code, reason = "both have the same methods")]
+        impl $name {
+            pub(crate) const fn new(value: $int) -> Self {
+                Self(std::sync::atomic::$name::new(value))
+            }
+
+            pub(crate) fn load(&self, order: Ordering) -> $int {
+                self.value(self.cell().load(order))
+            }
+
+            pub(crate) fn store(&self, value: $int, order: Ordering) {
+                self.cell().store(self.difference(value), order);
+            }
+
+            pub(crate) fn swap(&self, value: $int, order: Ordering) -> $int {
+                self.value(self.cell().swap(self.difference(value), order))
+            }
+
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $int,
+                new: $int,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$int, $int> {
+                let (current, new) = (self.difference(current), self.difference(new));
+                match self.cell().compare_exchange(current, new, success, failure) {
+                    Ok(before) => Ok(self.value(before)),
+                    Err(now) => Err(self.value(now)),
+                }
+            }
+
+            pub(crate) fn compare_exchange_weak(
+                &self,
+                current: $int,
+                new: $int,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$int, $int> {
+                self.compare_exchange(current, new, success, failure)
+            }
+
+            pub(crate) fn fetch_update(
+                &self,
+                success: Ordering,
+                failure: Ordering,
+                mut update: impl FnMut($int) -> Option<$int>,
+            ) -> Result<$int, $int> {
+                let mut before = self.load(failure);
+                while let Some(after) = update(before) {
+                    match self.compare_exchange(before, after, success, failure) {
+                        Ok(before) => return Ok(before),
+                        Err(now) => before = now,
+                    }
+                }
+                Err(before)
+            }
+
+            pub(crate) fn fetch_add(&self, by: $int, order: Ordering) -> $int {
+                let before = self.from_zero().fetch_add(u64::from(by), order) as $int;
+                assert!(before.checked_add(by).is_some(), "models do not wrap");
+                before
+            }
+
+            pub(crate) fn fetch_sub(&self, by: $int, order: Ordering) -> $int {
+                let before = self.from_zero().fetch_sub(u64::from(by), order) as $int;
+                assert!(before.checked_sub(by).is_some(), "models do not wrap");
+                before
+            }
+
+            pub(crate) fn fetch_and(&self, bits: $int, order: Ordering) -> $int {
+                self.from_zero().fetch_and(u64::from(bits), order) as $int
+            }
+
+            pub(crate) fn fetch_or(&self, bits: $int, order: Ordering) -> $int {
+                self.from_zero().fetch_or(u64::from(bits), order) as $int
+            }
+
+            fn cell(&self) -> &'static loom::sync::atomic::AtomicU64 {
+                cell(std::ptr::from_ref(self).addr())
+            }
+
+            /// The cell of an atomic that was made with zero, which holds its very value.
+            fn from_zero(&self) -> &'static loom::sync::atomic::AtomicU64 {
+                assert_eq!(self.0.load(Ordering::Relaxed), 0, "not made with zero");
+                self.cell()
+            }
+
+            fn value(&self, difference: u64) -> $int {
+                difference as $int ^ self.0.load(Ordering::Relaxed)
+            }
+
+            fn difference(&self, value: $int) -> u64 {
+                u64::from(value ^ self.0.load(Ordering::Relaxed))
+            }
+        }
+    };
+}
+
+atomic!(AtomicU32, u32);
+atomic!(AtomicU64, u64);
+
+/// As `manyhands_os::futex`: whoever has the mutex compares and lies down in one step.
+pub(crate) mod futex {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use manyhands_os::Deadline;
+    pub(crate) use manyhands_os::futex::{MAX_WATCHES, Scope, Wake, WakeAny};
+
+    use super::{AtomicU32, RUN, Sleeper};
+
+    #[derive(Clone, Copy, Debug)]
+    pub struct Watch<'a> {
+        pub word: &'a AtomicU32,
+        pub expected: u32,
+        pub scope: Scope,
+    }
+
+    pub(crate) fn wait(word: &AtomicU32, expected: u32, _: Scope, deadline: Deadline) -> Wake {
+        if deadline.has_passed() {
+            return Wake::TimedOut;
+        }
+        let mut sleepers = RUN.sleepers.lock().expect("no panic under the lock");
+        // Relaxed: the kernel's comparison makes nothing visible. Who changes the word and wakes
+        // afterwards is ordered by the mutex, as by the lock of the kernel's queue.
+        if word.load(Relaxed) != expected {
+            return Wake::Changed;
+        }
+        let ticket = sleepers.next;
+        sleepers.next += 1;
+        sleepers.queue.push(Sleeper {
+            address: std::ptr::from_ref(word).addr(),
+            ticket,
+            may_time_out: !deadline.is_never(),
+        });
+        while sleepers
+            .queue
+            .iter()
+            .any(|sleeper| sleeper.ticket == ticket)
+        {
+            sleepers = RUN.woken.wait(sleepers).expect("no panic under the lock");
+        }
+        if sleepers.timed_out.contains(&ticket) {
+            return Wake::TimedOut;
+        }
+        Wake::Woken
+    }
+
+    pub(crate) fn wake(word: &AtomicU32, count: u32, _: Scope) -> u32 {
+        let address = std::ptr::from_ref(word).addr();
+        let mut sleepers = RUN.sleepers.lock().expect("no panic under the lock");
+        let mut woken = 0;
+        sleepers.queue.retain(|sleeper| {
+            let wakes = sleeper.address == address && woken < count;
+            woken += u32::from(wakes);
+            !wakes
+        });
+        RUN.woken.notify_all();
+        woken
+    }
+
+    pub(crate) fn wake_all(word: &AtomicU32, scope: Scope) -> u32 {
+        wake(word, u32::MAX, scope)
+    }
+
+    pub(crate) fn wait_any(_: &[Watch<'_>], _: Deadline) -> WakeAny {
+        unreachable!("nobody dies in a model, so no life is watched")
+    }
+}
+
+/// As `manyhands_os::robust`, without a list: nobody dies in a model.
+pub(crate) mod robust {
+    pub(crate) use manyhands_os::robust::{OWNER, OWNER_DIED, Place, WAITERS};
+
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Head;
+
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct PendingEntry;
+
+    pub(crate) fn head() -> Head {
+        Head
+    }
+
+    impl Head {
+        pub(crate) fn entry_of(self, _: *const u8) -> PendingEntry {
+            PendingEntry
+        }
+
+        pub(crate) fn announce(self, entry: PendingEntry) -> PendingEntry {
+            entry
+        }
+
+        pub(crate) fn retract(self, _: PendingEntry) {}
+
+        /// # Safety
+        ///
+        /// None is needed: nothing is linked.
+        pub(crate) unsafe fn link(self, _: *const u8) {}
+
+        /// # Safety
+        ///
+        /// As for [`link`](Self::link).
+        pub(crate) unsafe fn unlink(self, _: *const u8) {}
+    }
+}
