@@ -20,7 +20,16 @@ use crate::shareable::Shareable;
 ///   data again, or use [`wait_for`](Self::wait_for), which does.
 /// * In shared memory it takes 5 KiB.
 ///
-/// Use it with one lock at a time. Python: `threading.Condition`, `multiprocessing.Condition`.
+/// Use it with one lock at a time. To wait without holding the lock is no program:
+///
+/// ```compile_fail
+/// use manyhands_sync::{Condition, Lock};
+///
+/// let (lock, condition) = (Lock::new(0), Condition::new());
+/// condition.wait(&mut lock);
+/// ```
+///
+/// Python: `threading.Condition`, `multiprocessing.Condition`.
 ///
 /// # Examples
 ///

@@ -226,6 +226,17 @@ pub struct LockState {
 }
 
 /// The data, as long as the lock is held; the lock is left when this is dropped.
+///
+/// Nothing else leaves the lock, so nobody can leave one that he does not hold. A guard stays in its
+/// thread, since a robust lock belongs to the thread that took it:
+///
+/// ```compile_fail
+/// use manyhands_sync::Lock;
+///
+/// static LOCK: Lock<u64> = Lock::new(0);
+/// let guard = LOCK.lock().expect("it is free");
+/// std::thread::spawn(move || drop(guard));
+/// ```
 #[must_use = "the lock is left at once if the guard is not kept"]
 pub struct LockGuard<'a, T> {
     lock: &'a Lock<T>,

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
+use std::time::Instant;
 
 use manyhands_sync::{Barrier, Broken, NoParties};
 
@@ -11,6 +12,67 @@ use crate::{LONG, SOON, each_placement, until};
 #[test]
 fn barrier_01_without_parties_is_refused() {
     assert_eq!(Barrier::new(0).err(), Some(NoParties));
+}
+
+#[test]
+fn barrier_09_time_out_elapses_in_full() {
+    each_placement(
+        || Barrier::new(2).expect("two"),
+        |barrier| {
+            let start = Instant::now();
+            assert_eq!(barrier.wait_timeout(SOON), Err(Broken::TimedOut));
+            assert!(start.elapsed() >= SOON);
+            barrier.reset();
+            let start = Instant::now();
+            assert_eq!(barrier.wait_deadline(start + SOON), Err(Broken::TimedOut));
+            assert!(start.elapsed() >= SOON);
+        },
+    );
+}
+
+#[test]
+fn barrier_06_reset_lets_those_go_who_wait_and_is_usable_by_all_then() {
+    each_placement(
+        || Barrier::new(3).expect("three"),
+        |barrier| {
+            for _ in 0..20 {
+                thread::scope(|threads| {
+                    let waiters = [(); 2].map(|()| threads.spawn(|| barrier.wait()));
+                    until(|| barrier.waiting() == 2);
+                    barrier.reset();
+                    assert!(
+                        waiters
+                            .into_iter()
+                            .all(|one| one.join().expect("no panic") == Err(Broken::Aborted))
+                    );
+                    let all = [(); 3].map(|()| threads.spawn(|| barrier.wait()));
+                    let mut places = all.map(|one| one.join().expect("no panic"));
+                    places.sort_by_key(|place| place.unwrap_or(9));
+                    assert_eq!(places, [Ok(0), Ok(1), Ok(2)]);
+                });
+            }
+        },
+    );
+}
+
+#[test]
+fn barrier_07_abort_lasts_until_reset() {
+    each_placement(
+        || Barrier::new(2).expect("two"),
+        |barrier| {
+            barrier.abort();
+            assert_eq!(barrier.wait(), Err(Broken::Aborted));
+            assert_eq!(barrier.wait_timeout(LONG), Err(Broken::Aborted));
+            assert!(barrier.is_broken());
+            barrier.reset();
+            assert!(!barrier.is_broken());
+            thread::scope(|threads| {
+                let other = threads.spawn(|| barrier.wait());
+                assert!(barrier.wait().is_ok());
+                assert!(other.join().expect("no panic").is_ok());
+            });
+        },
+    );
 }
 
 #[test]

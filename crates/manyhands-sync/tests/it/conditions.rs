@@ -14,6 +14,54 @@ fn pair() -> (Lock<u32>, Condition) {
 }
 
 #[test]
+fn cond_02_whoever_waits_has_left_the_very_lock_and_has_it_again_afterwards() {
+    each_placement(
+        || (Lock::new(0), Condition::new(), Condition::new()),
+        |three| {
+            let (lock, filled, emptied) = &*three;
+            thread::scope(|threads| {
+                threads.spawn(|| {
+                    let mut guard = lock.lock().expect("nobody dies");
+                    filled.wait_for(&mut guard, |n| *n == 1).expect("nobody");
+                    // It has the lock again: nobody else can.
+                    assert!(thread::scope(|inner| {
+                        let other = inner.spawn(|| lock.try_lock().is_err());
+                        other.join().expect("no panic")
+                    }));
+                    *guard = 0;
+                    // Another condition of the same lock.
+                    emptied.notify_one();
+                });
+                until(|| filled.waiting() == 1);
+                // It waits, so the lock is free.
+                let mut guard = lock.try_lock().expect("who waits has left it");
+                *guard = 1;
+                filled.notify_one();
+                emptied.wait_for(&mut guard, |n| *n == 0).expect("nobody");
+            });
+        },
+    );
+}
+
+#[test]
+fn cond_04_notification_without_the_lock_is_allowed_and_not_kept() {
+    each_placement(pair, |pair| {
+        let (lock, condition) = &*pair;
+        condition.notify_one();
+        condition.notify(0);
+        condition.notify_all();
+        let mut guard = lock.lock().expect("nobody dies");
+        assert_eq!(condition.wait_timeout(&mut guard, SOON), Ok(false));
+        assert_eq!(
+            condition.wait_deadline(&mut guard, Instant::now()),
+            Ok(false)
+        );
+        let was = condition.wait_for_deadline(&mut guard, Instant::now(), |n| *n == 0);
+        assert_eq!(was, Ok(true), "it is asked before any wait");
+    });
+}
+
+#[test]
 fn cond_11_14_each_notification_wakes_exactly_as_many_as_it_says() {
     each_placement(pair, |pair| {
         let (lock, condition) = &*pair;

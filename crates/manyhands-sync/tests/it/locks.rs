@@ -1,12 +1,15 @@
 //! Locks that one thread holds, for both placements.
 
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use manyhands_os::process::thread_id;
+use manyhands_os::robust;
 use manyhands_sync::{Lock, LockError, LockTimeoutError, Shareable, TryLockError};
 
-use crate::{SOON, each_placement};
+use crate::{LONG, SOON, each_placement, until};
 
 fn lock() -> Lock<u64> {
     Lock::new(0)
@@ -27,6 +30,18 @@ fn lock_is_exclusive_between_threads() {
             }
         });
         assert_eq!(*lock.lock().expect("nobody dies"), 80_000);
+    });
+}
+
+#[test]
+fn lock_02_lock_is_taken_and_left() {
+    each_placement(lock, |lock| {
+        for round in 0..3 {
+            let mut guard = lock.lock().expect("it is free");
+            assert_eq!(*guard, round);
+            *guard += 1;
+        }
+        assert_eq!(lock.inspect().thread, None);
     });
 }
 
@@ -101,11 +116,75 @@ fn lock_10_lock_is_sound_after_a_time_out() {
 }
 
 #[test]
-fn lock_12_debug_text_tells_the_state() {
+fn lock_12_20_debug_text_tells_the_state_and_which_thread_has_it() {
     each_placement(lock, |lock| {
-        assert!(format!("{lock:?}").contains("locked: false"));
-        let _guard = lock.lock().expect("it is free");
-        assert!(format!("{lock:?}").contains("locked: true"));
+        let text = format!("{lock:?}");
+        assert!(text.contains("locked: false") && text.contains("thread: None"));
+        assert!(text.contains("process: None"));
+        let mine = thread_id();
+        let guard = lock.lock().expect("it is free");
+        let text = format!("{lock:?}");
+        assert!(text.contains("locked: true") && text.contains(&format!("thread: Some({mine})")));
+        assert_eq!(
+            lock.inspect().process.map(|who| who.pid),
+            lock.inspect().shared.then(std::process::id)
+        );
+        drop(guard);
+        let (go, going) = sync_channel::<()>(0);
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                let _guard = lock.lock().expect("it is free");
+                let _ = going.into_iter().next();
+            });
+            until(|| lock.inspect().thread.is_some());
+            assert_ne!(lock.inspect().thread, Some(mine));
+            drop(go);
+        });
+    });
+}
+
+#[test]
+fn lock_13_threads_that_used_a_lock_leave_no_record_of_it() {
+    each_placement(lock, |lock| {
+        thread::scope(|threads| {
+            for _ in 0..15 {
+                threads.spawn(|| {
+                    *lock.lock().expect("nobody dies") += 1;
+                    assert!(lock.lock_timeout(LONG).is_ok());
+                    assert_eq!(robust::head().linked(10), 0);
+                });
+            }
+        });
+        assert_eq!(lock.inspect().thread, None);
+        assert_eq!(*lock.lock().expect("nobody dies"), 15);
+    });
+}
+
+#[test]
+fn guard_that_is_leaked_keeps_the_lock_and_frees_it_with_its_thread_where_processes_share() {
+    each_placement(lock, |lock| {
+        let shared = lock.inspect().shared;
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                std::mem::forget(lock.lock().expect("it is free"));
+                assert!(lock.try_lock().is_err());
+                // Others go on as if nothing was.
+                let other = self::lock();
+                if shared {
+                    other.placed();
+                }
+                assert!(other.lock().is_ok());
+            });
+        });
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => assert!(!shared),
+            Err(TryLockError::OwnerDied { mut guard, .. }) => {
+                assert!(shared);
+                guard.mark_consistent();
+            }
+            other => panic!("it was held: {other:?}"),
+        }
+        assert_eq!(lock.try_lock().is_ok(), shared);
     });
 }
 

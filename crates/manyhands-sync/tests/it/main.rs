@@ -4,6 +4,8 @@
 //! the package `tests`. The numbers in names are those of the behaviors that CPython's own tests
 //! check.
 
+#![allow(unsafe_code, reason = "a signal handler is installed")]
+
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +28,8 @@ mod rlocks;
 mod rwlocks;
 // Permits.
 mod semaphores;
+// Waits that signals interrupt.
+mod signals;
 // All states of the word, with a kill at any of them.
 mod word_protocol;
 

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use manyhands_os::process::thread_id;
 use manyhands_sync::{LockError, LockTimeoutError, RLock, Shareable, TryLockError};
 
-use crate::{SOON, each_placement};
+use crate::{SOON, each_placement, until};
 
 fn rlock() -> RLock<u64> {
     RLock::new(5)
@@ -36,6 +38,65 @@ fn rlock_05_06_depth_counts_for_the_owner_and_nobody_else_owns_it() {
         assert!(!lock.is_mine() && lock.inspect().thread.is_none());
         thread::scope(|threads| {
             threads.spawn(|| assert_eq!(*lock.lock().expect("it is free"), 5));
+        });
+    });
+}
+
+#[test]
+fn rlock_08_13_lock_is_seen_as_held_by_all_until_its_last_guard_goes() {
+    each_placement(rlock, |lock| {
+        let seen = || {
+            let mine = lock.inspect().thread.is_some();
+            let theirs = thread::scope(|threads| {
+                let other = threads.spawn(|| lock.inspect().thread.is_some());
+                other.join().expect("no panic")
+            });
+            assert_eq!(mine, theirs);
+            mine
+        };
+        assert!(!seen());
+        let outer = lock.lock().expect("it is free");
+        let inner = lock.lock().expect("the owner may");
+        assert!(seen());
+        drop(outer);
+        assert!(seen());
+        drop(inner);
+        assert!(!seen());
+    });
+}
+
+#[test]
+fn rlock_12_14_three_guards_are_taken_and_left_and_each_shows_the_data() {
+    each_placement(rlock, |lock| {
+        let guards = [(); 3].map(|()| lock.lock().expect("the owner may"));
+        assert!(guards.iter().all(|guard| **guard == 5));
+        assert_eq!(lock.inspect().depth, 3);
+        drop(guards);
+        assert_eq!((lock.inspect().depth, lock.inspect().thread), (0, None));
+    });
+}
+
+#[test]
+fn rlock_15_debug_text_tells_owner_and_depth() {
+    each_placement(rlock, |lock| {
+        let text = format!("{lock:?}");
+        assert!(text.contains("depth: 0") && text.contains("thread: None"));
+        let mine = thread_id();
+        let guards = [(); 3].map(|()| lock.lock().expect("the owner may"));
+        let text = format!("{lock:?}");
+        assert!(text.contains("depth: 3") && text.contains(&format!("thread: Some({mine})")));
+        drop(guards);
+        let (go, going) = sync_channel::<()>(0);
+        thread::scope(|threads| {
+            threads.spawn(|| {
+                let _guards = [(); 2].map(|()| lock.lock().expect("the owner may"));
+                let _ = going.into_iter().next();
+            });
+            until(|| lock.inspect().depth == 2);
+            let text = format!("{lock:?}");
+            assert!(text.contains("locked: true") && text.contains("depth: 2"));
+            assert!(!text.contains(&format!("thread: Some({mine})")));
+            drop(go);
         });
     });
 }

@@ -10,6 +10,18 @@ use manyhands_sync::{AcquireTimeoutError, BoundedSemaphore, Semaphore};
 use crate::{SOON, each_placement, until};
 
 #[test]
+fn sem_03_semaphore_goes_with_its_permits_taken() {
+    each_placement(
+        || Semaphore::new(2),
+        |semaphore| {
+            semaphore.acquire().expect("few locks").forget();
+            std::mem::forget(semaphore.acquire().expect("few locks"));
+            assert_eq!(semaphore.inspect().free, 0);
+        },
+    );
+}
+
+#[test]
 fn sem_06_try_acquire_succeeds_as_often_as_there_are_permits() {
     each_placement(
         || Semaphore::new(2),
@@ -73,17 +85,20 @@ fn sem_08_timed_acquire_gives_up_after_its_time() {
 #[test]
 fn sem_04_05_released_permits_let_exactly_so_many_waiters_pass() {
     each_placement(
-        || Semaphore::new(0),
+        || Semaphore::new(7),
         |semaphore| {
+            semaphore.acquire().expect("one of seven").forget();
             let passed = AtomicU32::new(0);
             thread::scope(|threads| {
                 for _ in 0..10 {
                     threads.spawn(|| {
-                        semaphore.acquire().expect("few locks").forget();
-                        passed.fetch_add(1, SeqCst);
+                        for _ in 0..2 {
+                            semaphore.acquire().expect("few locks").forget();
+                            passed.fetch_add(1, SeqCst);
+                        }
                     });
                 }
-                for (released, sum) in [(7, 7), (2, 9), (1, 10)] {
+                for (released, sum) in [(0, 6), (7, 13), (6, 19), (1, 20)] {
                     semaphore.release(released).expect("it fits");
                     until(|| passed.load(SeqCst) == sum);
                     assert!(semaphore.try_acquire().is_err());
