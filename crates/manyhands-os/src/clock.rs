@@ -74,6 +74,12 @@ impl Deadline {
         self.nanoseconds == u64::MAX
     }
 
+    /// What `CLOCK_MONOTONIC` reads at the deadline, `None` for never: for foreign functions that
+    /// take it so.
+    pub fn reading(self) -> Option<Duration> {
+        (!self.is_never()).then(|| Duration::from_nanos(self.nanoseconds))
+    }
+
     /// The deadline as the kernel takes it, `None` for never.
     pub(crate) fn timespec(self) -> Option<Timespec> {
         (!self.is_never()).then(|| timespec(self.nanoseconds))
@@ -109,6 +115,7 @@ mod tests {
         assert!(!Deadline::after(Duration::from_secs(60)).has_passed());
         assert!(!Deadline::NEVER.has_passed());
         assert_eq!(Deadline::NEVER.remaining(), None);
+        assert_eq!(Deadline::NEVER.reading(), None);
     }
 
     #[test]
@@ -123,5 +130,6 @@ mod tests {
         let past = Instant::now();
         assert!(Deadline::at(past).has_passed());
         assert_eq!(Deadline::at(past).remaining(), Some(Duration::ZERO));
+        assert!(Deadline::at(past).reading() <= Deadline::now().reading());
     }
 }
