@@ -18,6 +18,9 @@ pub enum LockError<G> {
     },
     /// This thread holds 2,000 shared locks; the kernel could not mark more at its death.
     TooManyHeld,
+    /// A program of the C library left the lock unrepaired after a death, and so unusable for ever;
+    /// only locks of the feature `posix` know this.
+    NotRecoverable,
 }
 
 /// What a lock's `try_lock` has to tell.
@@ -34,6 +37,8 @@ pub enum TryLockError<G> {
     WouldBlock,
     /// As [`LockError::TooManyHeld`].
     TooManyHeld,
+    /// As [`LockError::NotRecoverable`].
+    NotRecoverable,
 }
 
 /// What a lock's `lock_timeout` and `lock_deadline` have to tell.
@@ -55,6 +60,8 @@ pub enum LockTimeoutError<G> {
     },
     /// As [`LockError::TooManyHeld`].
     TooManyHeld,
+    /// As [`LockError::NotRecoverable`].
+    NotRecoverable,
 }
 
 impl<G> LockError<G> {
@@ -62,12 +69,14 @@ impl<G> LockError<G> {
     pub fn into_guard(self) -> Option<G> {
         match self {
             Self::OwnerDied { guard, .. } => Some(guard),
-            Self::TooManyHeld => None,
+            Self::TooManyHeld | Self::NotRecoverable => None,
         }
     }
 }
 
 const TOO_MANY_HELD: &str = "this thread holds 2000 shared locks, more cannot be made kill-safe";
+
+const NOT_RECOVERABLE: &str = "the lock was left unrepaired after a death, nobody can take it";
 
 fn write_owner_died(f: &mut fmt::Formatter<'_>, who: Option<Identity>) -> fmt::Result {
     match who {
@@ -81,6 +90,7 @@ impl<G> fmt::Display for LockError<G> {
         match self {
             Self::OwnerDied { who, .. } => write_owner_died(f, *who),
             Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
+            Self::NotRecoverable => f.write_str(NOT_RECOVERABLE),
         }
     }
 }
@@ -91,6 +101,7 @@ impl<G> fmt::Display for TryLockError<G> {
             Self::OwnerDied { who, .. } => write_owner_died(f, *who),
             Self::WouldBlock => f.write_str("somebody holds the lock"),
             Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
+            Self::NotRecoverable => f.write_str(NOT_RECOVERABLE),
         }
     }
 }
@@ -113,6 +124,7 @@ impl<G> fmt::Display for LockTimeoutError<G> {
             }
             Self::TimedOut { .. } => f.write_str("timed out"),
             Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
+            Self::NotRecoverable => f.write_str(NOT_RECOVERABLE),
         }
     }
 }

@@ -15,6 +15,8 @@ mod lock;
 mod loom_tests;
 pub mod member;
 mod once;
+#[cfg(all(feature = "posix", target_env = "gnu", not(loom)))]
+pub mod posix;
 mod primitive;
 pub mod raw;
 mod rlock;

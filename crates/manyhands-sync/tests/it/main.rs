@@ -22,6 +22,13 @@ mod events;
 mod locks;
 // What is done once.
 mod once;
+// Locks that raw_sync and C programs made or use.
+#[cfg(all(feature = "posix", target_env = "gnu"))]
+#[allow(
+    unsafe_code,
+    reason = "the C library's functions and raw_sync take raw memory"
+)]
+mod posix;
 // Locks that their holder may take again.
 mod rlocks;
 // Many readers or one writer.

@@ -1,0 +1,52 @@
+//! Locks that raw_sync or a C program placed in shared memory.
+//!
+//! Behind the feature `posix`, with glibc only (2.30 or newer): the module is not there with other
+//! C libraries, which lay robust mutexes out in other ways and lack the timed lock on the monotonic
+//! clock.
+//!
+//! [`PosixLock`] is a pthread mutex. Whatever [`PosixLock::place`] makes can be used by raw_sync
+//! (`Mutex::from_existing`) and by C programs (`pthread_mutex_lock`); whatever they made for
+//! processes to share, it adopts. What is ours: the death of a holder is told with the guard,
+//! and told again until somebody repairs; all time-outs work, on the clock that nobody sets.
+//!
+//! # Examples
+//!
+//! A lock for us, for raw_sync and for C, with a number behind it:
+//!
+//! ```
+//! use std::cell::UnsafeCell;
+//! use std::time::Duration;
+//!
+//! use manyhands_os::memory::{Map, Memfd};
+//! use manyhands_sync::LockTimeoutError;
+//! use manyhands_sync::posix::PosixLock;
+//! use raw_sync::locks::{LockInit, Mutex};
+//!
+//! // Pages which other processes map, too: a mutex at 0, the number at 64.
+//! let file = Memfd::create("example", 4096)?;
+//! file.reserve(0, 4096)?;
+//! let map = Map::shared(&file)?;
+//! let number = map.as_ptr().wrapping_add(64).cast::<UnsafeCell<u64>>();
+//! // SAFETY: 64 lies in the map, is aligned, and zeros are a number.
+//! let number = unsafe { &*number };
+//! // SAFETY: nobody else uses the map yet, which outlives the lock; only holders touch the number.
+//! let lock = unsafe { PosixLock::place(map.as_ptr(), number)? };
+//! *lock.lock().expect("nobody died") = 1;
+//!
+//! // Somewhere else, raw_sync takes the same lock.
+//! // SAFETY: a lock lies there, as above.
+//! let (theirs, _) = unsafe { Mutex::from_existing(map.as_ptr(), number.get().cast())? };
+//! let guard = theirs.lock()?;
+//! let refused = lock.lock_timeout(Duration::from_millis(5));
+//! assert!(matches!(refused, Err(LockTimeoutError::TimedOut { .. })));
+//! drop(guard);
+//! assert_eq!(*lock.lock().expect("nobody died"), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod lock;
+mod mutex;
+
+pub use error::{AdoptError, PlaceError, RenewError};
+pub use lock::{PosixLock, PosixLockGuard, PosixLockState};
