@@ -30,6 +30,8 @@ pub(crate) fn run(count: &str, filter: &str) -> Result<(), Faults> {
         "test",
         "--release",
         "--workspace",
+        "--features",
+        crate::test::FEATURES,
         "--no-run",
         "--message-format",
         "json",

@@ -156,6 +156,9 @@ fn all(mut context: Context, only: Option<&str>) -> Result<(), Faults> {
     Err(faults)
 }
 
+/// Features that are off by default, with which the quick steps run; the others run without.
+pub(crate) const FEATURES: &str = "manyhands-sync/posix";
+
 /// The lines of cargo's and the test harness's output that tell how it went.
 pub(crate) fn summary(line: &str) -> bool {
     let line = line.trim_start();
@@ -188,6 +191,8 @@ fn clippy(context: &Context) -> Result<(), Faults> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--features",
+        FEATURES,
         "--",
         "-D",
         "warnings",
@@ -204,6 +209,8 @@ fn unit(context: &Context) -> Result<(), Faults> {
     let words = [
         "test",
         "--workspace",
+        "--features",
+        FEATURES,
         "--no-fail-fast",
         "--exclude",
         "manyhands-tests",
@@ -216,7 +223,7 @@ fn unit(context: &Context) -> Result<(), Faults> {
 }
 
 fn docs(context: &Context) -> Result<(), Faults> {
-    let mut command = context.cargo(&["doc", "--workspace", "--no-deps"]);
+    let mut command = context.cargo(&["doc", "--workspace", "--no-deps", "--features", FEATURES]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     one(context, "docs", command)
 }
