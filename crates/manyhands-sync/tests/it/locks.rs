@@ -165,7 +165,7 @@ fn guard_that_is_leaked_keeps_the_lock_and_frees_it_with_its_thread_where_proces
     each_placement(lock, |lock| {
         let shared = lock.inspect().shared;
         thread::scope(|threads| {
-            threads.spawn(|| {
+            let holder = threads.spawn(|| {
                 std::mem::forget(lock.lock().expect("it is free"));
                 assert!(lock.try_lock().is_err());
                 // Others go on as if nothing was.
@@ -175,6 +175,8 @@ fn guard_that_is_leaked_keeps_the_lock_and_frees_it_with_its_thread_where_proces
                 }
                 assert!(other.lock().is_ok());
             });
+            // The end of a scope does not wait until the kernel has seen the thread end.
+            holder.join().expect("no panic");
         });
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => assert!(!shared),
