@@ -103,6 +103,11 @@ fn lock_survives_a_death_at_every_instruction() {
 }
 
 #[test]
+fn rlock_survives_a_death_at_every_instruction() {
+    sweep("RLock<T>");
+}
+
+#[test]
 fn event_survives_a_death_at_every_instruction() {
     sweep("Event");
 }
@@ -145,6 +150,46 @@ fn raw_lock_survives_the_death_of_the_one_who_takes_over() {
 #[test]
 fn lock_survives_a_storm_of_kills() {
     storm("Lock");
+}
+
+#[test]
+fn rlock_survives_a_storm_of_kills() {
+    storm("RLock");
+}
+
+#[test]
+fn rwlock_survives_a_storm_of_kills() {
+    storm("RwLock");
+}
+
+#[test]
+fn semaphore_survives_a_storm_of_kills() {
+    storm("Semaphore");
+}
+
+#[test]
+fn bounded_semaphore_survives_a_storm_of_kills() {
+    storm("BoundedSemaphore");
+}
+
+#[test]
+fn barrier_survives_a_storm_of_kills() {
+    storm("Barrier");
+}
+
+#[test]
+fn condition_survives_a_storm_of_kills() {
+    storm("Condition");
+}
+
+#[test]
+fn once_survives_a_storm_of_kills() {
+    storm("Once");
+}
+
+#[test]
+fn our_locks_and_robust_mutexes_inside_each_other_survive_a_storm_of_kills() {
+    storm("mixed");
 }
 
 #[test]

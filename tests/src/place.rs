@@ -1,6 +1,8 @@
 //! Memory in which an object under test lies, shared by tracer, victim and survivors.
 
+use std::cell::UnsafeCell;
 use std::fs::File;
+use std::mem::MaybeUninit;
 use std::{ptr, slice};
 
 use crate::system;
@@ -91,5 +93,40 @@ impl Place {
     /// Whether `address` liesinside the place.
     pub fn contains(self, address: usize) -> bool {
         (self.base.addr()..self.base.addr() + self.len).contains(&address)
+    }
+}
+
+/// A part of something [`Placed`] that is not zero in the beginning.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Late<T>(UnsafeCell<MaybeUninit<T>>);
+
+// SAFETY: after `fill` it is only read, by shared references to a `Sync` value.
+unsafe impl<T: Sync> Sync for Late<T> {}
+// SAFETY: any bytes are a `MaybeUninit`; see `Sync`; nothing is ever dropped.
+unsafe impl<T: Sync + 'static> Placed for Late<T> {}
+
+impl<T> Late<T> {
+    /// Writes the value.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else knows the place yet.
+    pub unsafe fn fill(&self, value: T) {
+        // SAFETY: the caller promises that there is no other reference to the inside.
+        unsafe { (*self.0.get()).write(value) };
+    }
+
+    /// The value.
+    ///
+    /// # Safety
+    ///
+    /// [`Late::fill`] was called before anybody else came.
+    pub unsafe fn get(&self) -> &T {
+        let inside: *const MaybeUninit<T> = self.0.get();
+        // SAFETY: nobody writes any more.
+        let inside = unsafe { &*inside };
+        // SAFETY: the caller promises that it was filled.
+        unsafe { inside.assume_init_ref() }
     }
 }

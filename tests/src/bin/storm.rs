@@ -10,9 +10,41 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use manyhands_sync::raw::net;
+use manyhands_sync::{BoundedSemaphore, Semaphore};
+use manyhands_tests::storm::barrier::OfBarrier;
+use manyhands_tests::storm::condition::OfCondition;
+use manyhands_tests::storm::locks::OfLock;
+use manyhands_tests::storm::mixed::Mixed;
+use manyhands_tests::storm::once::OfOnce;
+use manyhands_tests::storm::rwlock::OfRwLock;
+use manyhands_tests::storm::semaphore::OfPermits;
+use manyhands_tests::storm::{self, Weather};
 use manyhands_tests::subjects::lock::{Raw, Short, Whole};
 use manyhands_tests::subjects::plain_futex::PlainFutex;
-use manyhands_tests::{storm, system};
+use manyhands_tests::subjects::relock::Again;
+use manyhands_tests::system;
+
+/// A storm, started with a seed and a number of kills.
+type Storm = fn(u64, u64) -> Weather;
+
+const STORMS: [(&str, Storm); 13] = [
+    ("Lock", storm::run::<OfLock<Whole>>),
+    ("RLock", storm::run::<OfLock<Again>>),
+    ("RawLock", storm::run::<OfLock<Raw>>),
+    ("ShortLock", storm::run::<OfLock<Short>>),
+    ("RwLock", storm::run::<OfRwLock>),
+    ("Semaphore", storm::run::<OfPermits<Semaphore>>),
+    (
+        "BoundedSemaphore",
+        storm::run::<OfPermits<BoundedSemaphore>>,
+    ),
+    ("Barrier", storm::run::<OfBarrier>),
+    ("Condition", storm::run::<OfCondition>),
+    ("Once", storm::run::<OfOnce>),
+    ("mixed", storm::run::<Mixed>),
+    ("Event", storm::event::storm_of_sets),
+    ("plain-futex", storm::run::<OfLock<PlainFutex>>),
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,14 +66,10 @@ fn main() -> ExitCode {
     // Whatever happens, somebody hears of it.
     system::end_after(60 + kills as u32);
     let started = Instant::now();
-    let weather = match arguments[0].as_str() {
-        "Lock" => storm::storm_of_locks::<Whole>(seed, kills),
-        "RawLock" => storm::storm_of_locks::<Raw>(seed, kills),
-        "ShortLock" => storm::storm_of_locks::<Short>(seed, kills),
-        "Event" => storm::storm_of_sets(seed, kills),
-        "plain-futex" => storm::storm_of_locks::<PlainFutex>(seed, kills),
-        _ => return usage(),
+    let Some((_, run)) = STORMS.iter().find(|(name, _)| *name == arguments[0]) else {
+        return usage();
     };
+    let weather = run(seed, kills);
     println!(
         "{}: {weather}, {:.1} s",
         arguments[0],
@@ -55,6 +83,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: storm (Lock | RawLock | ShortLock | Event | plain-futex) KILLS [SEED]");
+    let names = STORMS.map(|(name, _)| name).join(" | ");
+    eprintln!("usage: storm ({names}) KILLS [SEED]");
     ExitCode::from(2)
 }

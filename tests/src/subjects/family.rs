@@ -65,9 +65,7 @@ pub fn invite() {
     let descriptor = family.as_fd().as_raw_fd().cast_unsigned();
     reception.descriptor.store(descriptor, Relaxed);
     reception.participant.store(family.me().to_bits(), Relaxed);
-    reception
-        .seat
-        .write(&handoff::pack(&seat).expect("a seat is plain data").bytes);
+    write_seat(&reception.seat, seat);
     // Release: pairs with the Acquire in `arrive`; publishes all of the above.
     reception.host.store(std::process::id(), Release);
 }
@@ -76,6 +74,12 @@ pub fn invite() {
 /// not exist: the tracer forks one after the other.)
 pub fn arrive() {
     let (arena, seat) = invitation();
+    arena::join(arena, seat).expect("the host lives");
+}
+
+/// As [`arrive`], on a seat that was reserved earlier.
+pub fn arrive_on(seat: Seat) {
+    let (arena, _) = invitation();
     arena::join(arena, seat).expect("the host lives");
 }
 
@@ -101,13 +105,24 @@ pub fn invitation() -> (OwnedFd, Seat) {
         .write(true)
         .open(path)
         .expect("the host lives");
-    let seat = handoff::unpack(&reception.seat.read()).expect("the host wrote a seat");
+    let seat = read_seat(&reception.seat);
     (
         file.as_fd()
             .try_clone_to_owned()
             .expect("descriptors are left"),
         seat,
     )
+}
+
+/// Sends a seat to somebody who may not have joined yet.
+pub fn write_seat(letter: &Letter, seat: Seat) {
+    let parcel = handoff::pack(&seat).expect("a seat is plain data");
+    letter.write(&parcel.bytes);
+}
+
+/// The seat that somebody has sent.
+pub fn read_seat(letter: &Letter) -> Seat {
+    handoff::unpack(&letter.read()).expect("somebody wrote a seat")
 }
 
 /// The arena that this process has joined, or founded.
@@ -182,6 +197,9 @@ pub struct Letter {
     len: AtomicU64,
     words: [AtomicU64; 64],
 }
+
+// SAFETY: atomics only; zero is an empty letter; nothing to drop.
+unsafe impl Placed for Letter {}
 
 impl Letter {
     /// Writes; the reader comes later.

@@ -12,7 +12,7 @@ use super::mutual::{Leaving, Mutual, Taking, TakingOver};
 use crate::place::Placed;
 use crate::step::{Scene, Subject};
 
-const ALL_BUT_WATCHED: &[Scene] = &[
+pub(super) const ALL_BUT_WATCHED: &[Scene] = &[
     Scene::Alone,
     Scene::Woken,
     Scene::WokenByDeath,
@@ -57,7 +57,7 @@ thread_local! {
 }
 
 /// The place outlives everybody; `Mutual` has no lifetime to say so.
-fn for_ever<T: Placed>(placed: &T) -> &'static T {
+pub(super) fn for_ever<T: Placed>(placed: &T) -> &'static T {
     let placed: *const T = placed;
     // SAFETY: a `Placed` of a test lies in a `Place`, which is never unmapped.
     unsafe { &*placed }

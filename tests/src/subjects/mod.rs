@@ -12,6 +12,7 @@ pub mod mutual;
 pub mod plain_futex;
 pub mod plain_robust;
 pub mod pthread_mutex;
+pub mod relock;
 pub mod ring;
 pub mod shares;
 pub mod slot_ring;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<&'static dyn Subject> {
         slot_ring::subjects(),
         condition_control::subjects(),
         lock::subjects(),
+        relock::subjects(),
         event::subjects(),
         life::subjects(),
         arena::subjects(),

@@ -58,6 +58,14 @@ impl RobustMutex {
         unsafe { libc::pthread_mutex_unlock(self.0.get()) };
     }
 
+    /// Wakes all who sleep for the mutex, as an unlock should have done; how many there were.
+    pub fn wake_all(&self) -> u64 {
+        // SAFETY: FUTEX_WAKE uses the address as a key; the mutex's word is its first four bytes.
+        let woken =
+            unsafe { libc::syscall(libc::SYS_futex, self.0.get(), libc::FUTEX_WAKE, i32::MAX) };
+        u64::try_from(woken).unwrap_or(0)
+    }
+
     /// The mutex, for a condition that is to unlock it.
     pub fn as_ptr(&self) -> *mut libc::pthread_mutex_t {
         self.0.get()
