@@ -33,8 +33,8 @@ fn cond_02_whoever_waits_has_left_the_very_lock_and_has_it_again_afterwards() {
                     emptied.notify_one();
                 });
                 until(|| filled.waiting() == 1);
-                // It waits, so the lock is free.
-                let mut guard = lock.try_lock().expect("who waits has left it");
+                // It has its place in the order, and leaves the lock now.
+                let mut guard = lock.lock_timeout(LONG).expect("who waits has left it");
                 *guard = 1;
                 filled.notify_one();
                 emptied.wait_for(&mut guard, |n| *n == 0).expect("nobody");

@@ -178,9 +178,10 @@ fn guard_that_is_leaked_keeps_the_lock_and_frees_it_with_its_thread_where_proces
             // The end of a scope does not wait until the kernel has seen the thread end.
             holder.join().expect("no panic");
         });
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => assert!(!shared),
-            Err(TryLockError::OwnerDied { mut guard, .. }) => {
+        // The thread's end is a moment later than the scope's.
+        match lock.lock_timeout(if shared { LONG } else { SOON }) {
+            Err(LockTimeoutError::TimedOut { .. }) => assert!(!shared),
+            Err(LockTimeoutError::OwnerDied { mut guard, .. }) => {
                 assert!(shared);
                 guard.mark_consistent();
             }
