@@ -3,8 +3,8 @@
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Field, Fields, Index, Path, Result, WherePredicate,
-    parse_quote,
+    Attribute, Data, DeriveInput, Error, Field, Fields, Index, Member, Path, Result,
+    WherePredicate, parse_quote,
 };
 
 use crate::refuse;
@@ -38,28 +38,47 @@ fn try_shareable(input: &DeriveInput, room: Path) -> Result<TokenStream> {
         .iter()
         .enumerate()
         .map(|(index, field)| place(index, field, &room));
+    let holds = fields
+        .iter()
+        .enumerate()
+        .map(|(index, field)| hold(index, field, &room));
+    let held = fields.iter().map(|field| &field.ty);
     // No lint attribute here: a crate that forbids unsafe code may derive, because the compiler
     // does not look into the macros of other crates for that lint, but it would not let us allow it.
     Ok(quote! {
-        // SAFETY: every field is `Shareable`, and `placed` calls `placed` of every field.
+        // SAFETY: every field is `Shareable`, and each item asks every field.
         #[automatically_derived]
         unsafe impl #before #room::Shareable for #name #after #bounds {
             fn placed(&self) {
                 #(#places)*
+            }
+
+            const PINNED: bool = false #(|| <#held as #room::Shareable>::PINNED)*;
+
+            fn is_held_here(&self) -> bool {
+                false #(|| #holds)*
             }
         }
     })
 }
 
 fn place(index: usize, field: &Field, room: &Path) -> TokenStream {
-    let held = &field.ty;
-    let index = Index {
-        index: index as u32,
-        span: Span::call_site(),
-    };
+    let (held, member) = (&field.ty, member(index, field));
+    quote!(<#held as #room::Shareable>::placed(&self.#member);)
+}
+
+fn hold(index: usize, field: &Field, room: &Path) -> TokenStream {
+    let (held, member) = (&field.ty, member(index, field));
+    quote!(<#held as #room::Shareable>::is_held_here(&self.#member))
+}
+
+fn member(index: usize, field: &Field) -> Member {
     match &field.ident {
-        Some(name) => quote!(<#held as #room::Shareable>::placed(&self.#name);),
-        None => quote!(<#held as #room::Shareable>::placed(&self.#index);),
+        Some(name) => Member::Named(name.clone()),
+        None => Member::Unnamed(Index {
+            index: index as u32,
+            span: Span::call_site(),
+        }),
     }
 }
 

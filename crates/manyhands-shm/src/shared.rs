@@ -19,7 +19,8 @@ use crate::handoff;
 /// A value in shared memory: an `Arc` whose clones may be in several processes.
 ///
 /// It is alive while any process holds it. The last holder that drops it runs the destructor, once;
-/// if the last holder is killed instead, the memory is freed and the destructor does not run.
+/// if the last holder is killed instead, the memory is freed and the destructor does not run. A
+/// process that has leaked the guard of a lock inside stays a holder until it ends.
 ///
 /// # Examples
 ///
@@ -67,7 +68,7 @@ impl<T: Shareable> Shared<T> {
         // SAFETY: a reference needs a valid value: it was written just now, nobody changes it.
         unsafe { &*place }.placed();
         let mut hold = Hold::share(block, mark::<T>());
-        finish_with::<T>(&mut hold);
+        end_with::<T>(&mut hold);
         Ok(Shared {
             hold: Arc::new(hold),
             value: PhantomData,
@@ -126,7 +127,7 @@ impl<T: Shareable> Serialize for Shared<T> {
 impl<'de, T: Shareable> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shared<T>, D::Error> {
         let mut hold = handoff::receive(deserializer, mark::<T>()).map_err(D::Error::custom)?;
-        finish_with::<T>(&mut hold);
+        end_with::<T>(&mut hold);
         Ok(Shared {
             hold: Arc::new(hold),
             value: PhantomData,
@@ -146,13 +147,26 @@ impl<T: Shareable + fmt::Display> fmt::Display for Shared<T> {
     }
 }
 
-fn finish_with<T: Shareable>(hold: &mut Hold) {
+fn end_with<T: Shareable>(hold: &mut Hold) {
+    if T::PINNED {
+        // SAFETY: `set_kept` needs a function that is sound for the value on any thread: a value of
+        // type `T` lies there, and `T: Sync`.
+        unsafe { hold.set_kept(is_held_here::<T>) };
+    }
     if !std::mem::needs_drop::<T>() {
         return;
     }
     // SAFETY: `set_finish` needs a function that is sound for the value, once, on any thread: a
     // value of type `T` lies there, and `T: Send`.
     unsafe { hold.set_finish(drop_value::<T>) };
+}
+
+/// # Safety
+///
+/// A valid `T` lies at `place`, and nobody drops or moves it meanwhile.
+unsafe fn is_held_here<T: Shareable>(place: *const u8) -> bool {
+    // SAFETY: the caller promises what a reference asks for.
+    unsafe { &*place.cast::<T>() }.is_held_here()
 }
 
 /// # Safety

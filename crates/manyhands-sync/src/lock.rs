@@ -12,7 +12,7 @@ use manyhands_os::process::Identity;
 use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::raw::condition::{Enrolled, RawCondition};
 use crate::raw::{Acquired, RawLock, RefusedLock};
-use crate::shareable::Shareable;
+use crate::shareable::{Shareable, refuse_pinned};
 
 /// Mutual exclusion with the data inside: threads share it in private memory, processes share it
 /// in shared memory (`Shared::new(Lock::new(..))` of `manyhands-shm`).
@@ -56,11 +56,18 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 // death in the middle of a change is reported to the next locker.
 unsafe impl<T: Shareable> Shareable for Lock<T> {
     fn placed(&self) {
+        const { refuse_pinned::<T>() };
         self.raw.placed();
         let data = self.data.get();
         // SAFETY: `placed` runs before anybody else can see the value, so nobody changes it.
         let data = unsafe { &*data };
         data.placed();
+    }
+
+    const PINNED: bool = true;
+
+    fn is_held_here(&self) -> bool {
+        self.raw.is_held_here()
     }
 }
 

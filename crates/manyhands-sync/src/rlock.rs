@@ -66,6 +66,15 @@ unsafe impl<T: Shareable> Shareable for RLock<T> {
         let data = unsafe { &*data };
         data.placed();
     }
+
+    const PINNED: bool = true;
+
+    fn is_held_here(&self) -> bool {
+        let data = self.data.get();
+        // SAFETY: nobody ever gets `&mut T` of a placed lock, so nobody changes the value but by
+        // its own means; and a Shareable is Sync.
+        self.raw.is_held_here() || unsafe { &*data }.is_held_here()
+    }
 }
 
 impl<T> RLock<T> {

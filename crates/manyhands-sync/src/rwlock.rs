@@ -12,7 +12,7 @@ use manyhands_os::process::Identity;
 use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::raw::rwlock::RawRwLock;
 use crate::raw::{Acquired, RefusedLock};
-use crate::shareable::Shareable;
+use crate::shareable::{Shareable, refuse_pinned};
 
 /// A value that many may read at a time, or one may change.
 ///
@@ -56,11 +56,18 @@ unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
 // the middle of a change is reported.
 unsafe impl<T: Shareable> Shareable for RwLock<T> {
     fn placed(&self) {
+        const { refuse_pinned::<T>() };
         self.raw.placed();
         let data = self.data.get();
         // SAFETY: `placed` runs before anybody else can see the value, so nobody changes it.
         let data = unsafe { &*data };
         data.placed();
+    }
+
+    const PINNED: bool = true;
+
+    fn is_held_here(&self) -> bool {
+        self.raw.gate().is_held_here()
     }
 }
 

@@ -16,11 +16,39 @@ use std::sync::atomic;
 /// * another process may be killed while it changes the value, and whatever bytes it leaves are
 ///   still a valid value (plain data that is changed only inside a [`Lock`](crate::Lock), which
 ///   reports the death, or atomics);
-/// * `placed` of every part that has one is called by `placed` of the whole.
+/// * the whole answers for its parts: its `placed` calls that of every part, it is `PINNED` when a
+///   part is, and its `is_held_here` says yes when that of a part does.
 pub unsafe trait Shareable: Send + Sync + 'static {
     /// Runs once, when the value has reached its last, never-moving place in shared memory and
     /// before anybody else can see it. Locks turn process-shared here.
     fn placed(&self) {}
+
+    /// Whether a lock lies inside, which its holder's robust list points to: then the value must not
+    /// move, so it cannot lie behind a lock that gives out `&mut`.
+    ///
+    /// ```compile_fail
+    /// use manyhands_sync::{Lock, Shareable};
+    ///
+    /// // Whoever holds the outer lock could replace the inner one while it is held.
+    /// Lock::new(Lock::new(0)).placed();
+    /// ```
+    const PINNED: bool = false;
+
+    /// Whether a thread of this process holds a lock inside. Asked when nothing of this process
+    /// borrows the value any more, so a guard was leaked; the memory then stays as it is for as long
+    /// as the process lives.
+    fn is_held_here(&self) -> bool {
+        false
+    }
+}
+
+/// Refuses to place a value behind a lock of which the holder gets `&mut` to it.
+pub(crate) const fn refuse_pinned<T: Shareable>() {
+    assert!(
+        !T::PINNED,
+        "a lock inside a lock could be moved by whoever holds the outer one; \
+         put them side by side in shared memory, or use an RLock outside"
+    );
 }
 
 macro_rules! plain {
@@ -69,12 +97,24 @@ unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
     fn placed(&self) {
         self.iter().for_each(T::placed);
     }
+
+    const PINNED: bool = T::PINNED;
+
+    fn is_held_here(&self) -> bool {
+        self.iter().any(T::is_held_here)
+    }
 }
 
 // SAFETY: as for the parts; the niche of an `Option` is a value like others.
 unsafe impl<T: Shareable> Shareable for Option<T> {
     fn placed(&self) {
         self.iter().for_each(T::placed);
+    }
+
+    const PINNED: bool = T::PINNED;
+
+    fn is_held_here(&self) -> bool {
+        self.iter().any(T::is_held_here)
     }
 }
 
@@ -84,6 +124,12 @@ macro_rules! tuple {
         unsafe impl<$($name: Shareable),*> Shareable for ($($name,)*) {
             fn placed(&self) {
                 $(self.$index.placed();)*
+            }
+
+            const PINNED: bool = $($name::PINNED)||*;
+
+            fn is_held_here(&self) -> bool {
+                $(self.$index.is_held_here())||*
             }
         }
     };
@@ -109,5 +155,26 @@ mod tests {
         value.placed();
         assert!(value.0.iter().all(|lock| lock.inspect().shared));
         assert!(value.1.expect("some").inspect().shared);
+    }
+
+    #[test]
+    fn composite_tells_of_a_lock_of_any_part_that_a_leaked_guard_holds() {
+        type Composite = ([crate::Lock<u8>; 2], Option<crate::RwLock<u64>>, u8);
+        const { assert!(Composite::PINNED && !<([u8; 2], crate::Event)>::PINNED) };
+        let value: Composite = (
+            [crate::Lock::new(0), crate::Lock::new(1)],
+            Some(crate::RwLock::new(2)),
+            3,
+        );
+        value.placed();
+        assert!(!value.is_held_here());
+        let guard = value.0[1].lock().expect("it is free");
+        assert!(value.is_held_here());
+        drop(guard);
+        assert!(!value.is_held_here());
+        let guard = value.1.as_ref().map(crate::RwLock::write);
+        assert!(value.is_held_here());
+        drop(guard);
+        assert!(!value.is_held_here());
     }
 }

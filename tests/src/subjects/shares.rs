@@ -359,6 +359,12 @@ unsafe impl Shareable for Basket {
         self.items.placed();
         self.filled.placed();
     }
+
+    const PINNED: bool = true;
+
+    fn is_held_here(&self) -> bool {
+        self.items.is_held_here()
+    }
 }
 
 static CONDITION_NOTIFY: Shares<Basket> = Shares {

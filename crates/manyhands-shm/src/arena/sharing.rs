@@ -21,6 +21,8 @@ pub(crate) struct Hold {
     len: usize,
     /// Run on the bytes by the last holder of all, before they are freed.
     finish: Option<unsafe fn(*mut u8)>,
+    /// Whether something in the bytes still needs them, asked by the last hold of this process.
+    kept: Option<unsafe fn(*const u8) -> bool>,
 }
 
 // SAFETY: a hold is an address and plain words; whoever uses the address needs its own reasons.
@@ -54,6 +56,7 @@ impl Hold {
             address,
             len,
             finish: None,
+            kept: None,
         }
     }
 
@@ -84,6 +87,7 @@ impl Hold {
             address,
             len,
             finish: None,
+            kept: None,
         })
     }
 
@@ -94,6 +98,16 @@ impl Hold {
     /// `finish` is sound for the value that lies in the block, once, on any thread.
     pub(crate) unsafe fn set_finish(&mut self, finish: unsafe fn(*mut u8)) {
         self.finish = Some(finish);
+    }
+
+    /// Says what keeps the bytes when this process's last hold is dropped: then this process stays a
+    /// holder until it ends.
+    ///
+    /// # Safety
+    ///
+    /// `kept` is sound for the value that lies in the block, on any thread, while it is held.
+    pub(crate) unsafe fn set_kept(&mut self, kept: unsafe fn(*const u8) -> bool) {
+        self.kept = Some(kept);
     }
 
     /// Makes another participant a holder, before it has asked.
@@ -124,6 +138,13 @@ impl Hold {
         self.len
     }
 
+    fn is_kept(&self) -> bool {
+        // SAFETY: `set_kept` was promised a sound function for this value.
+        // - where: the value lies at the block's start, and this process holds the block still.
+        // - who, what: shared access to a value of the type that the kind stands for.
+        self.kept.is_some_and(|kept| unsafe { kept(self.address) })
+    }
+
     /// Takes this process's bit away; the block, if no other process holds it.
     fn leave(&self) -> Option<Block> {
         let arena = self.arena;
@@ -133,6 +154,8 @@ impl Hold {
                 *count -= 1;
                 return None;
             }
+            // The count stays, as of a hold that was leaked.
+            _ if self.is_kept() => return None,
             _ => holds.remove(&self.handle),
         };
         let holders = arena

@@ -47,7 +47,7 @@ fn witness() -> (Witness, &'static Counts) {
 
 fn attach<T: Shareable>(arena: &'static Arena, value: &Shared<T>) -> Shared<T> {
     let mut hold = Hold::attach(arena, Shared::handle(value), mark::<T>()).expect("alive");
-    finish_with::<T>(&mut hold);
+    end_with::<T>(&mut hold);
     Shared {
         hold: Arc::new(hold),
         value: PhantomData,
@@ -182,4 +182,32 @@ fn types_have_marks_of_their_own() {
     assert_ne!(mark::<Lock<u64>>(), mark::<Lock<i64>>());
     assert_eq!(mark::<Lock<u64>>(), mark::<Lock<u64>>());
     assert_ne!(mark::<u64>(), 0);
+}
+
+#[test]
+fn memory_of_a_lock_stays_when_its_guard_was_leaked() {
+    let arena = root(1 << 20);
+    let leak = || {
+        let leaked = Shared::new_in(arena, Lock::new([0_u64; 2])).expect("room");
+        std::mem::forget(leaked.lock().expect("it is free"));
+        // The last hold of all, and nobody borrows: yet the thread's robust list leads there.
+        drop(leaked);
+        let next = Shared::new_in(arena, [7_u64; 7]).expect("room");
+        let lock = Shared::new_in(arena, Lock::new(0)).expect("room");
+        for _ in 0..3 {
+            // Taking it links it before the leaked one.
+            drop(lock.lock().expect("it is free"));
+        }
+        assert_eq!(*next, [7; 7], "the list wrote into memory of somebody else");
+        std::mem::forget(lock.lock().expect("it is free"));
+        lock
+    };
+    // The end of the thread marks whatever its list has.
+    let other = std::thread::spawn(leak).join().expect("no panic");
+    assert!(matches!(
+        other.lock(),
+        Err(manyhands_sync::LockError::OwnerDied { .. })
+    ));
+    drop(other);
+    assert_eq!(in_use(arena), (0, 0, 1), "what was leaked");
 }

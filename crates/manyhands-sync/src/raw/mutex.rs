@@ -257,6 +257,15 @@ impl RawLock {
         Identity::unpack(self.holder.load(Relaxed))
     }
 
+    /// Whether a thread of this process holds the lock; shared placement only.
+    ///
+    /// Right only when no thread of this process is inside a call of this lock.
+    pub fn is_held_here(&self) -> bool {
+        // Relaxed: the threads of this process were synchronized by whoever asks; others sign with
+        // other identities.
+        self.is_shared() && self.holder().is_some() && self.holder.load(Relaxed) == identity_word()
+    }
+
     /// Whether somebody may sleep for the lock, for information.
     pub fn has_waiters(&self) -> bool {
         self.word.has_waiters()
