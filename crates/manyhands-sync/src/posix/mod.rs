@@ -9,6 +9,27 @@
 //! processes to share, it adopts. What is ours: the death of a holder is told with the guard,
 //! and told again until somebody repairs; all time-outs work, on the clock that nobody sets.
 //!
+//! # Which lock keeps which promise
+//!
+//! One suite of tests runs over all of them. Where the table says no, the suite shows the failure.
+//!
+//! | promise | `Lock`, private | `Lock`, shared | `PosixLock` | `raw_sync::locks::Mutex` |
+//! |---|---|---|---|---|
+//! | one holder at a time | yes | yes | yes | yes |
+//! | a try of a held lock fails at once | yes | yes | yes | yes |
+//! | a panic of the holder leaves the lock | yes | yes | yes | yes |
+//! | a time-out within a second of the wall clock | yes | yes | yes | yes |
+//! | a time-out past the end of that second | yes | yes | yes | no: `EINVAL` at once |
+//! | `Duration::MAX` waits | yes | yes | yes | no: `EINVAL` at once |
+//! | the next locker is told of a death | no: waits for ever | yes | yes | no: waits for ever |
+//! | who sleeps already is told of a death | no: waits for ever | yes | yes | no: waits for ever |
+//! | told again until it is repaired | no: waits for ever | yes | yes | no: waits for ever |
+//! | a killed process is told of | not shared | yes | yes | no: waits for ever |
+//!
+//! raw_sync's time-outs fail since it adds the parts of a second without a carry (999 ms at nearly any
+//! moment, 5 ms at one of 200); and it makes its mutexes without robustness. A private `Lock` dies
+//! with its process; the rows are about a thread that ends with a leaked guard.
+//!
 //! # Examples
 //!
 //! A lock for us, for raw_sync and for C, with a number behind it:

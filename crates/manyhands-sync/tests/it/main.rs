@@ -1,7 +1,7 @@
 //! The integration tests: one binary, a module for each subject.
 //!
-//! Only threads take part, and nobody is a member: what a *process* leaves when it dies is swept in
-//! the package `tests`. The numbers in names are those of the behaviors that CPython's own tests
+//! Only threads take part, but for one case, and nobody is a member: what a *process* leaves when it
+//! dies is swept in the package `tests`. The numbers in names are those of the behaviors that CPython's own tests
 //! check.
 
 #![allow(unsafe_code, reason = "a signal handler is installed")]
@@ -16,6 +16,12 @@ use manyhands_sync::Shareable;
 mod barriers;
 // Waiting for a notification, in turn.
 mod conditions;
+// The same cases for every lock, ours and others'.
+#[allow(
+    unsafe_code,
+    reason = "locks lie in memory that another process maps, too"
+)]
+mod conformance;
 // Flags that one sets and many wait for.
 mod events;
 // Locks that one thread holds.
@@ -55,7 +61,7 @@ fn each_placement<T: Shareable>(make: impl Fn() -> T, test: impl Fn(Arc<T>)) {
 }
 
 /// Waits until something is so, which another thread is about to make so.
-fn until(what: impl Fn() -> bool) {
+fn until(mut what: impl FnMut() -> bool) {
     let end = Instant::now() + LONG;
     while !what() {
         assert!(Instant::now() < end, "it never came");
