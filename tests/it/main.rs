@@ -1,5 +1,7 @@
 //! The integration tests: one binary, a module for each subject.
 
+use std::time::{Duration, Instant};
+
 // Deaths at every instruction, and storms of deaths: what survives them.
 mod crash;
 
@@ -8,3 +10,27 @@ mod channel;
 
 // What processes own in shared primitives, when they are killed.
 mod sync;
+
+// Locks between processes that live.
+mod locks;
+
+// Conditions on which processes and threads wait side by side.
+mod conditions;
+
+// Semaphores, events and barriers between processes that live.
+mod meetings;
+
+/// A time-out that is to be seen passing.
+const SOON: Duration = Duration::from_millis(5);
+
+/// Long enough for any machine; a test that waits so long has failed.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Waits until something is so, which another process is about to make so.
+fn until(what: impl Fn() -> bool) {
+    let end = Instant::now() + LONG;
+    while !what() {
+        assert!(Instant::now() < end, "it never came");
+        std::thread::yield_now();
+    }
+}
