@@ -19,6 +19,7 @@ pub mod process;
 pub mod robust;
 pub mod signals;
 pub mod start;
+pub mod thread;
 
 pub use clock::Deadline;
 pub use error::OsError;

@@ -20,6 +20,7 @@ use rustix::process::{
 use crate::clock::Deadline;
 use crate::descriptor::is_readable;
 use crate::error::OsError;
+use crate::thread::{Own, own};
 
 /// A process of this boot and process namespace: its number and the time at which it started.
 ///
@@ -230,6 +231,16 @@ pub fn identity_word() -> u64 {
     }
 }
 
+/// The packed identity of the calling process, if it was asked for.
+///
+/// It never calls anything, so that the caller need not save a register.
+#[inline]
+pub fn known_identity_word() -> Option<u64> {
+    // Relaxed: as in `identity_word`.
+    let word = IDENTITY.load(Relaxed);
+    (word != 0).then_some(word)
+}
+
 #[cold]
 fn ask_identity() -> u64 {
     // The fork handler that forgets the word is registered with the thread id.
@@ -246,18 +257,10 @@ pub fn incarnation() -> u32 {
     INCARNATION.load(Relaxed)
 }
 
-thread_local! {
-    /// The kernel's number of this thread, zero before it was asked for.
-    static THREAD_ID: Cell<u32> = const { Cell::new(0) };
-}
-
 /// The kernel's number of the calling thread; asked for once, and again in a forked child.
 #[inline]
 pub fn thread_id() -> u32 {
-    match THREAD_ID.get() {
-        0 => ask_thread_id(),
-        id => id,
-    }
+    own(Own::id).unwrap_or_else(ask_thread_id)
 }
 
 #[cold]
@@ -272,7 +275,7 @@ fn ask_thread_id() -> u32 {
         libc::pthread_atfork(None, None, Some(forget_in_child));
     });
     let id = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-    THREAD_ID.set(id);
+    own(|own| own.id.set(id));
     id
 }
 
@@ -313,7 +316,7 @@ fn draw_token() -> u64 {
 /// Forgets what is cached of the parent: in a forked child, and in the child of a raw clone, in
 /// which no fork handler runs.
 pub(crate) fn become_another() {
-    THREAD_ID.set(0);
+    own(Own::forget);
     IDENTITY.store(0, Relaxed);
     INCARNATION.fetch_add(1, Relaxed);
 }

@@ -17,13 +17,13 @@
 //!
 //! Source: `Documentation/locking/robust-futex-ABI.rst` of Linux; `nptl/descr.h` of glibc.
 
-use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicPtr, compiler_fence};
 
 use crate::process::become_another;
+use crate::thread::{Own, own};
 
 /// Somebody sleeps on the word: `FUTEX_WAITERS`.
 pub const WAITERS: u32 = 0x8000_0000;
@@ -51,7 +51,7 @@ impl Place {
 /// The head as the kernel and the C library lay it out.
 #[derive(Debug)]
 #[repr(C)]
-struct RawHead {
+pub(crate) struct RawHead {
     list: AtomicPtr<Entry>,
     futex_offset: isize,
     list_op_pending: AtomicPtr<Entry>,
@@ -74,10 +74,6 @@ struct OwnHead {
 /// The distance from an entry to its word.
 const OFFSET: isize = -(Place::NEXT as isize);
 
-thread_local! {
-    static HEAD: Cell<Option<&'static RawHead>> = const { Cell::new(None) };
-}
-
 /// The calling thread's list; valid in this thread only.
 #[derive(Clone, Copy, Debug)]
 pub struct Head {
@@ -94,18 +90,11 @@ pub struct Head {
 /// cannot share such a list, and replacing it would break that library's mutexes.
 #[inline]
 pub fn head() -> Head {
-    let raw = match HEAD.get() {
-        Some(raw) => raw,
-        None => find_head(),
-    };
-    Head {
-        raw,
-        thread: PhantomData,
-    }
+    own(Own::head).unwrap_or_else(find_head)
 }
 
 #[cold]
-fn find_head() -> &'static RawHead {
+fn find_head() -> Head {
     let mut raw: *const RawHead = ptr::null();
     let mut size = 0_usize;
     let (raw_at, size_at) = (&raw mut raw, &raw mut size);
@@ -120,8 +109,8 @@ fn find_head() -> &'static RawHead {
         raw.futex_offset == OFFSET,
         "this C library lays robust mutexes out in an unknown way"
     );
-    HEAD.set(Some(raw));
-    raw
+    own(|own| own.head.set(Some(raw)));
+    Head::of(raw)
 }
 
 /// Leaks one head for the thread: the kernel reads it when the thread has no stack any more.
@@ -154,9 +143,11 @@ fn empty_and_register(raw: &'static RawHead) {
 /// C library keeps the list.
 pub fn adopt_after_clone() {
     become_another();
-    let raw = HEAD.get().unwrap_or_else(register_own_head);
-    empty_and_register(raw);
-    HEAD.set(Some(raw));
+    own(|own| {
+        let raw = own.head.get().unwrap_or_else(register_own_head);
+        empty_and_register(raw);
+        own.head.set(Some(raw));
+    });
 }
 
 impl RawHead {
@@ -167,6 +158,15 @@ impl RawHead {
 }
 
 impl Head {
+    /// The list that was registered for the calling thread.
+    #[inline]
+    pub(crate) fn of(raw: &'static RawHead) -> Self {
+        Self {
+            raw,
+            thread: PhantomData,
+        }
+    }
+
     /// The entry that stands for a word; the node need not be linked, or be there at all.
     #[inline]
     pub fn entry_of(self, word: *const u8) -> PendingEntry {
