@@ -199,7 +199,7 @@ impl Condition {
         let (notified, died) = guard.wait(&self.raw, deadline);
         match died {
             None => Ok(notified),
-            Some(who) => Err(WaitError::OwnerDied { who }),
+            who => Err(WaitError::OwnerDied { who }),
         }
     }
 

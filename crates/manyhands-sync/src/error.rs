@@ -6,6 +6,8 @@ use std::{error, fmt};
 
 use manyhands_os::process::Identity;
 
+use crate::raw::{Acquired, RawLock, RefusedLock};
+
 /// What a lock's `lock` has to tell.
 #[non_exhaustive]
 pub enum LockError<G> {
@@ -64,12 +66,77 @@ pub enum LockTimeoutError<G> {
     NotRecoverable,
 }
 
+// How the answer of a raw lock becomes that of a lock with data; `guard` makes the guard of a lock
+// that was taken.
+
 impl<G> LockError<G> {
+    #[inline]
+    pub(crate) fn settle(
+        answer: Result<Acquired, RefusedLock>,
+        guard: impl FnOnce() -> G,
+    ) -> Result<G, Self> {
+        match answer {
+            Ok(acquired) => match acquired.owner_died() {
+                None => Ok(guard()),
+                who => Err(Self::OwnerDied {
+                    guard: guard(),
+                    who,
+                }),
+            },
+            Err(RefusedLock::TimedOut) => unreachable!("the deadline never passes"),
+            Err(RefusedLock::TooManyHeld) => Err(Self::TooManyHeld),
+        }
+    }
+
     /// The guard, when there is one: for data that is whole after any write.
     pub fn into_guard(self) -> Option<G> {
         match self {
             Self::OwnerDied { guard, .. } => Some(guard),
             Self::TooManyHeld | Self::NotRecoverable => None,
+        }
+    }
+}
+
+impl<G> TryLockError<G> {
+    #[inline]
+    pub(crate) fn settle(
+        answer: Result<Acquired, RefusedLock>,
+        guard: impl FnOnce() -> G,
+    ) -> Result<G, Self> {
+        match answer {
+            Ok(acquired) => match acquired.owner_died() {
+                None => Ok(guard()),
+                who => Err(Self::OwnerDied {
+                    guard: guard(),
+                    who,
+                }),
+            },
+            Err(RefusedLock::TimedOut) => Err(Self::WouldBlock),
+            Err(RefusedLock::TooManyHeld) => Err(Self::TooManyHeld),
+        }
+    }
+}
+
+impl<G> LockTimeoutError<G> {
+    /// `lock` is asked who has it.
+    pub(crate) fn settle(
+        answer: Result<Acquired, RefusedLock>,
+        lock: &RawLock,
+        guard: impl FnOnce() -> G,
+    ) -> Result<G, Self> {
+        match answer {
+            Ok(acquired) => match acquired.owner_died() {
+                None => Ok(guard()),
+                who => Err(Self::OwnerDied {
+                    guard: guard(),
+                    who,
+                }),
+            },
+            Err(RefusedLock::TimedOut) => Err(Self::TimedOut {
+                holder: lock.holder(),
+                process: lock.holding_process(),
+            }),
+            Err(RefusedLock::TooManyHeld) => Err(Self::TooManyHeld),
         }
     }
 }

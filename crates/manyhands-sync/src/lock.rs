@@ -10,8 +10,9 @@ use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
 use crate::error::{LockError, LockTimeoutError, TryLockError};
-use crate::raw::condition::{Enrolled, RawCondition};
-use crate::raw::{Acquired, RawLock, RefusedLock};
+use crate::member::Member;
+use crate::raw::RawLock;
+use crate::raw::condition::RawCondition;
 use crate::shareable::{Shareable, refuse_pinned};
 
 /// Mutual exclusion with the data inside: threads share it in private memory, processes share it
@@ -87,16 +88,7 @@ impl<T> Lock<T> {
     /// [`LockError::OwnerDied`] holds the guard; [`LockError::TooManyHeld`].
     #[inline]
     pub fn lock(&self) -> Result<LockGuard<'_, T>, LockError<LockGuard<'_, T>>> {
-        match self.raw.lock(Deadline::NEVER) {
-            Ok(Acquired { owner_died: None }) => Ok(self.guard(None)),
-            Ok(Acquired {
-                owner_died: Some(who),
-            }) => Err(LockError::OwnerDied {
-                guard: self.guard(Some(who)),
-                who,
-            }),
-            Err(_) => Err(LockError::TooManyHeld),
-        }
+        LockError::settle(self.raw.lock(Deadline::NEVER), || self.guard())
     }
 
     /// Takes the lock if it is free.
@@ -106,17 +98,7 @@ impl<T> Lock<T> {
     /// [`TryLockError::WouldBlock`] when it is not; the others as for [`lock`](Self::lock).
     #[inline]
     pub fn try_lock(&self) -> Result<LockGuard<'_, T>, TryLockError<LockGuard<'_, T>>> {
-        match self.raw.try_lock() {
-            Ok(Acquired { owner_died: None }) => Ok(self.guard(None)),
-            Ok(Acquired {
-                owner_died: Some(who),
-            }) => Err(TryLockError::OwnerDied {
-                guard: self.guard(Some(who)),
-                who,
-            }),
-            Err(RefusedLock::TimedOut { .. }) => Err(TryLockError::WouldBlock),
-            Err(RefusedLock::TooManyHeld) => Err(TryLockError::TooManyHeld),
-        }
+        TryLockError::settle(self.raw.try_lock(), || self.guard())
     }
 
     /// Takes the lock, and waits for it at most `timeout`.
@@ -167,26 +149,12 @@ impl<T> Lock<T> {
         &self,
         deadline: Deadline,
     ) -> Result<LockGuard<'_, T>, LockTimeoutError<LockGuard<'_, T>>> {
-        match self.raw.lock(deadline) {
-            Ok(Acquired { owner_died: None }) => Ok(self.guard(None)),
-            Ok(Acquired {
-                owner_died: Some(who),
-            }) => Err(LockTimeoutError::OwnerDied {
-                guard: self.guard(Some(who)),
-                who,
-            }),
-            Err(RefusedLock::TimedOut { holder }) => Err(LockTimeoutError::TimedOut {
-                holder,
-                process: self.raw.holding_process(),
-            }),
-            Err(RefusedLock::TooManyHeld) => Err(LockTimeoutError::TooManyHeld),
-        }
+        LockTimeoutError::settle(self.raw.lock(deadline), &self.raw, || self.guard())
     }
 
-    fn guard(&self, unrepaired: Option<Option<Identity>>) -> LockGuard<'_, T> {
+    fn guard(&self) -> LockGuard<'_, T> {
         LockGuard {
             lock: self,
-            unrepaired,
             notified: None,
             thread: PhantomData,
         }
@@ -247,11 +215,9 @@ pub struct LockState {
 #[must_use = "the lock is left at once if the guard is not kept"]
 pub struct LockGuard<'a, T> {
     lock: &'a Lock<T>,
-    /// The dead holder whose damage nobody has repaired yet.
-    unrepaired: Option<Option<Identity>>,
     /// What this process was notified of since it last left the lock; until it leaves it again,
     /// its death wakes those who wait still.
-    notified: Option<(&'a RawCondition, Enrolled)>,
+    notified: Option<(&'a RawCondition, Member)>,
     /// Not `Send`: a shared lock is on its thread's robust list.
     thread: PhantomData<*mut ()>,
 }
@@ -263,7 +229,6 @@ impl<'a, T> LockGuard<'a, T> {
     /// Declares the data whole again after an `OwnerDied`; the next locker gets `Ok`.
     pub fn mark_consistent(&mut self) {
         self.lock.raw.mark_consistent();
-        self.unrepaired = None;
     }
 
     /// Waits without the lock, and takes the lock again, also when the wait unwinds. Tells whether
@@ -272,33 +237,34 @@ impl<'a, T> LockGuard<'a, T> {
         &mut self,
         condition: &'a RawCondition,
         deadline: Deadline,
-    ) -> (bool, Option<Option<Identity>>) {
+    ) -> (bool, Option<Identity>) {
         /// Takes the lock back when dropped.
-        struct Retake<'a, 'b, T>(&'a mut LockGuard<'b, T>);
+        struct Retake<'a, T>(&'a Lock<T>, &'a mut Option<Identity>);
 
-        impl<T> Drop for Retake<'_, '_, T> {
+        impl<T> Drop for Retake<'_, T> {
             fn drop(&mut self) {
                 // The deadline never passes, and one lock was left just now, so there is room for
                 // one on the thread's list: neither refusal can be.
-                if let Ok(acquired) = self.0.lock.raw.lock(Deadline::NEVER) {
-                    self.0.unrepaired = acquired.owner_died;
+                if let Ok(acquired) = self.0.raw.lock(Deadline::NEVER) {
+                    *self.1 = acquired.owner_died();
                 }
             }
         }
 
         let before = self.notified.take();
         let enrolled = condition.enroll();
-        let retake = Retake(self);
+        let mut died = None;
+        let retake = Retake(self.lock, &mut died);
         // SAFETY: the guard stands for the lock being held by this thread; while it is not, the
-        // guard is borrowed by `retake`, so nobody reaches the data through it.
-        unsafe { retake.0.lock.raw.unlock(retake.0.unrepaired) };
-        if let Some((condition, enrolled)) = before {
-            condition.leave(enrolled);
+        // guard is borrowed by this call, so nobody reaches the data through it.
+        unsafe { self.lock.raw.unlock() };
+        if let Some((condition, me)) = before {
+            condition.leave(me);
         }
         let notified = condition.wait(enrolled, deadline);
         drop(retake);
-        self.notified = Some((condition, enrolled));
-        (notified, self.unrepaired)
+        self.notified = enrolled.me.map(|me| (condition, me));
+        (notified, died)
     }
 }
 
@@ -324,9 +290,9 @@ impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the guard is made by locking and cannot leave the thread that locked.
-        unsafe { self.lock.raw.unlock(self.unrepaired) };
-        if let Some((condition, enrolled)) = self.notified {
-            condition.leave(enrolled);
+        unsafe { self.lock.raw.unlock() };
+        if let Some((condition, me)) = self.notified {
+            condition.leave(me);
         }
     }
 }

@@ -222,8 +222,8 @@ impl Once {
                 Ok(())
             }
             Err(RefusedLock::TooManyHeld) => Err(OnceTimeoutError::TooManyHeld),
-            Err(RefusedLock::TimedOut { holder }) => Err(OnceTimeoutError::TimedOut {
-                holder,
+            Err(RefusedLock::TimedOut) => Err(OnceTimeoutError::TimedOut {
+                holder: self.lock.holder(),
                 process: self.lock.holding_process(),
             }),
         }
@@ -238,12 +238,12 @@ impl Once {
         impl Drop for Inside<'_> {
             fn drop(&mut self) {
                 // SAFETY: made with the lock held, below, in the same thread.
-                unsafe { self.0.unlock(None) };
+                unsafe { self.0.unlock() };
             }
         }
 
         let _inside = Inside(&self.lock);
-        if acquired.owner_died.is_some() {
+        if acquired.owner_died().is_some() {
             // A death is told by the state, which was stored before `f` ran.
             self.lock.mark_consistent();
         }

@@ -7,10 +7,10 @@
 mod model;
 
 #[cfg(loom)]
-pub(crate) use model::{AtomicU32, AtomicU64, futex, is_planted, robust, spin, thread_id};
+pub(crate) use model::{AtomicU32, AtomicU64, futex, is_planted, robust, spin, thread, thread_id};
 
 #[cfg(not(loom))]
-pub(crate) use real::{AtomicU32, AtomicU64, futex, is_planted, robust, spin, thread_id};
+pub(crate) use real::{AtomicU32, AtomicU64, futex, is_planted, robust, spin, thread, thread_id};
 
 #[cfg(all(test, loom))]
 pub(crate) use model::{explore, time_passes};
@@ -24,13 +24,19 @@ mod real {
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64};
 
     pub(crate) use manyhands_os::process::thread_id;
-    pub(crate) use manyhands_os::{futex, robust};
+    pub(crate) use manyhands_os::{futex, robust, thread};
 
-    /// Pauses once; tells whether it is worth to look again before sleeping.
+    /// Pauses, longer in each round; tells whether it is worth to look again before sleeping.
+    ///
+    /// A lock that is left and taken again by the same thread, whose cache has it, passes many more
+    /// sections than one that changes hands each time; so who waits does not look all the time.
     pub(crate) fn spin(round: u32) -> bool {
-        std::hint::spin_loop();
-        round < 100
+        (0..1 << round).for_each(|_| std::hint::spin_loop());
+        round < SPINS
     }
+
+    /// So many rounds are about 2^SPINS pauses in all.
+    const SPINS: u32 = 6;
 
     /// Whether the bug of this name is planted, to see a test find it: never in what ships. The
     /// sweeps of `tests/` step through real words, so the word's can be built in.

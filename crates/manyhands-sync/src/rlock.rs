@@ -45,10 +45,7 @@ pub struct RLock<T> {
     owner: AtomicU64,
     /// How often the owner holds it; written by the owner alone.
     depth: AtomicU32,
-    /// Whether a dead holder's damage is not repaired yet, and the packed identity of the dead;
-    /// written by the owner alone.
-    unrepaired: AtomicU32,
-    dead: AtomicU64,
+    _padding: u32,
     data: UnsafeCell<T>,
 }
 
@@ -84,8 +81,7 @@ impl<T> RLock<T> {
             raw: RawLock::new(),
             owner: AtomicU64::new(0),
             depth: AtomicU32::new(0),
-            unrepaired: AtomicU32::new(0),
-            dead: AtomicU64::new(0),
+            _padding: 0,
             data: UnsafeCell::new(value),
         }
     }
@@ -100,11 +96,7 @@ impl<T> RLock<T> {
     ///
     /// When one thread holds it 2^32 - 1 times.
     pub fn lock(&self) -> Result<RLockGuard<'_, T>, LockError<RLockGuard<'_, T>>> {
-        match self.enter(|raw| raw.lock(Deadline::NEVER)) {
-            Ok((guard, None)) => Ok(guard),
-            Ok((guard, Some(who))) => Err(LockError::OwnerDied { guard, who }),
-            Err(_) => Err(LockError::TooManyHeld),
-        }
+        LockError::settle(self.enter(|raw| raw.lock(Deadline::NEVER)), || self.guard())
     }
 
     /// Takes the lock once more if no other thread has it.
@@ -113,12 +105,7 @@ impl<T> RLock<T> {
     ///
     /// As for [`Lock::try_lock`](crate::Lock::try_lock).
     pub fn try_lock(&self) -> Result<RLockGuard<'_, T>, TryLockError<RLockGuard<'_, T>>> {
-        match self.enter(RawLock::try_lock) {
-            Ok((guard, None)) => Ok(guard),
-            Ok((guard, Some(who))) => Err(TryLockError::OwnerDied { guard, who }),
-            Err(RefusedLock::TimedOut { .. }) => Err(TryLockError::WouldBlock),
-            Err(RefusedLock::TooManyHeld) => Err(TryLockError::TooManyHeld),
-        }
+        TryLockError::settle(self.enter(RawLock::try_lock), || self.guard())
     }
 
     /// Takes the lock once more, and waits for it at most `timeout`.
@@ -182,22 +169,15 @@ impl<T> RLock<T> {
         &self,
         deadline: Deadline,
     ) -> Result<RLockGuard<'_, T>, LockTimeoutError<RLockGuard<'_, T>>> {
-        match self.enter(|raw| raw.lock(deadline)) {
-            Ok((guard, None)) => Ok(guard),
-            Ok((guard, Some(who))) => Err(LockTimeoutError::OwnerDied { guard, who }),
-            Err(RefusedLock::TimedOut { holder }) => Err(LockTimeoutError::TimedOut {
-                holder,
-                process: self.raw.holding_process(),
-            }),
-            Err(RefusedLock::TooManyHeld) => Err(LockTimeoutError::TooManyHeld),
-        }
+        let answer = self.enter(|raw| raw.lock(deadline));
+        LockTimeoutError::settle(answer, &self.raw, || self.guard())
     }
 
     /// Takes the raw lock by `take`, unless it is this thread's already.
     fn enter(
         &self,
         take: impl FnOnce(&RawLock) -> Result<Acquired, RefusedLock>,
-    ) -> Result<(RLockGuard<'_, T>, Option<Option<Identity>>), RefusedLock> {
+    ) -> Result<Acquired, RefusedLock> {
         let token = thread_token();
         // Relaxed, here and below: the values are this thread's own, or another's token, which
         // differs from this one whatever its age.
@@ -208,18 +188,12 @@ impl<T> RLock<T> {
                 .checked_add(1)
                 .expect("2^32 guards fit nowhere");
             self.depth.store(deeper, Relaxed);
-            return Ok((self.guard(), None));
+            return Ok(Acquired::SOUND);
         }
         let acquired = take(&self.raw)?;
         self.depth.store(1, Relaxed);
-        self.unrepaired
-            .store(u32::from(acquired.owner_died.is_some()), Relaxed);
-        self.dead.store(
-            acquired.owner_died.flatten().map_or(0, Identity::pack),
-            Relaxed,
-        );
         self.owner.store(token, Relaxed);
-        Ok((self.guard(), acquired.owner_died))
+        Ok(acquired)
     }
 
     fn guard(&self) -> RLockGuard<'_, T> {
@@ -227,12 +201,6 @@ impl<T> RLock<T> {
             lock: self,
             thread: PhantomData,
         }
-    }
-
-    /// The dead holder that nobody has repaired after; the caller owns the lock.
-    fn unrepaired(&self) -> Option<Option<Identity>> {
-        let unrepaired = self.unrepaired.load(Relaxed) != 0;
-        unrepaired.then(|| Identity::unpack(self.dead.load(Relaxed)))
     }
 }
 
@@ -293,8 +261,6 @@ impl<T> RLockGuard<'_, T> {
     /// Declares the data whole again after an `OwnerDied`; the next locker gets `Ok`.
     pub fn mark_consistent(&mut self) {
         self.lock.raw.mark_consistent();
-        // Relaxed: see `RLock::enter`.
-        self.lock.unrepaired.store(0, Relaxed);
     }
 }
 
@@ -317,11 +283,10 @@ impl<T> Drop for RLockGuard<'_, T> {
             self.lock.depth.store(depth - 1, Relaxed);
             return;
         }
-        let unrepaired = self.lock.unrepaired();
         self.lock.owner.store(0, Relaxed);
         // SAFETY: the guard is made by locking and cannot leave the thread that locked, and this
         // is its last one.
-        unsafe { self.lock.raw.unlock(unrepaired) };
+        unsafe { self.lock.raw.unlock() };
     }
 }
 

@@ -11,7 +11,6 @@ use manyhands_os::process::Identity;
 
 use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::raw::rwlock::RawRwLock;
-use crate::raw::{Acquired, RefusedLock};
 use crate::shareable::{Shareable, refuse_pinned};
 
 /// A value that many may read at a time, or one may change.
@@ -83,16 +82,7 @@ macro_rules! ways_in {
         ///
         /// [`LockError::OwnerDied`] holds the guard: a writer died; [`LockError::TooManyHeld`].
         pub fn $lock(&self) -> Result<$guard<'_, T>, LockError<$guard<'_, T>>> {
-            match self.raw.$raw(Deadline::NEVER) {
-                Ok(Acquired { owner_died: None }) => Ok($guard::new(self, None)),
-                Ok(Acquired {
-                    owner_died: Some(who),
-                }) => Err(LockError::OwnerDied {
-                    guard: $guard::new(self, Some(who)),
-                    who,
-                }),
-                Err(_) => Err(LockError::TooManyHeld),
-            }
+            LockError::settle(self.raw.$raw(Deadline::NEVER), || $guard::new(self))
         }
 
         #[doc = concat!($doing, " the value if that is possible at once.")]
@@ -101,17 +91,7 @@ macro_rules! ways_in {
         ///
         /// [`TryLockError::WouldBlock`] when it is not; the others as for the waiting form.
         pub fn $try_lock(&self) -> Result<$guard<'_, T>, TryLockError<$guard<'_, T>>> {
-            match self.raw.$try_raw() {
-                Ok(Acquired { owner_died: None }) => Ok($guard::new(self, None)),
-                Ok(Acquired {
-                    owner_died: Some(who),
-                }) => Err(TryLockError::OwnerDied {
-                    guard: $guard::new(self, Some(who)),
-                    who,
-                }),
-                Err(RefusedLock::TimedOut { .. }) => Err(TryLockError::WouldBlock),
-                Err(RefusedLock::TooManyHeld) => Err(TryLockError::TooManyHeld),
-            }
+            TryLockError::settle(self.raw.$try_raw(), || $guard::new(self))
         }
 
         #[doc = concat!($doing, " the value, and waits for it at most `timeout`.")]
@@ -142,20 +122,8 @@ macro_rules! ways_in {
             &self,
             deadline: Deadline,
         ) -> Result<$guard<'_, T>, LockTimeoutError<$guard<'_, T>>> {
-            match self.raw.$raw(deadline) {
-                Ok(Acquired { owner_died: None }) => Ok($guard::new(self, None)),
-                Ok(Acquired {
-                    owner_died: Some(who),
-                }) => Err(LockTimeoutError::OwnerDied {
-                    guard: $guard::new(self, Some(who)),
-                    who,
-                }),
-                Err(RefusedLock::TimedOut { holder }) => {
-                    let process = self.raw.gate().holding_process();
-                    Err(LockTimeoutError::TimedOut { holder, process })
-                }
-                Err(RefusedLock::TooManyHeld) => Err(LockTimeoutError::TooManyHeld),
-            }
+            let answer = self.raw.$raw(deadline);
+            LockTimeoutError::settle(answer, self.raw.gate(), || $guard::new(self))
         }
     };
 }
@@ -266,7 +234,7 @@ pub struct ReadGuard<'a, T> {
 unsafe impl<T: Sync> Sync for ReadGuard<'_, T> {}
 
 impl<'a, T> ReadGuard<'a, T> {
-    fn new(lock: &'a RwLock<T>, _unrepaired: Option<Option<Identity>>) -> Self {
+    fn new(lock: &'a RwLock<T>) -> Self {
         Self { lock }
     }
 }
@@ -297,8 +265,6 @@ impl<T: fmt::Debug> fmt::Debug for ReadGuard<'_, T> {
 #[must_use = "the lock is left at once if the guard is not kept"]
 pub struct WriteGuard<'a, T> {
     lock: &'a RwLock<T>,
-    /// The dead writer whose damage nobody has repaired yet.
-    unrepaired: Option<Option<Identity>>,
     /// Not `Send`: a shared lock is on its thread's robust list.
     thread: PhantomData<*mut ()>,
 }
@@ -307,10 +273,9 @@ pub struct WriteGuard<'a, T> {
 unsafe impl<T: Sync> Sync for WriteGuard<'_, T> {}
 
 impl<'a, T> WriteGuard<'a, T> {
-    fn new(lock: &'a RwLock<T>, unrepaired: Option<Option<Identity>>) -> Self {
+    fn new(lock: &'a RwLock<T>) -> Self {
         Self {
             lock,
-            unrepaired,
             thread: PhantomData,
         }
     }
@@ -318,7 +283,6 @@ impl<'a, T> WriteGuard<'a, T> {
     /// Declares the value whole again after an `OwnerDied`; the next one gets `Ok`.
     pub fn mark_consistent(&mut self) {
         self.lock.raw.mark_consistent();
-        self.unrepaired = None;
     }
 }
 
@@ -343,7 +307,7 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 impl<T> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: the guard is made by writing and cannot leave its thread.
-        unsafe { self.lock.raw.leave_write(self.unrepaired) };
+        unsafe { self.lock.raw.leave_write() };
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use manyhands_os::Deadline;
-use manyhands_sync::raw::{Acquired, RawLock, ShortGuard, ShortLock};
+use manyhands_sync::raw::{RawLock, ShortGuard, ShortLock};
 use manyhands_sync::{Lock, LockError, LockGuard, LockTimeoutError, Shareable, TryLockError};
 
 use super::data::Data;
@@ -109,7 +109,7 @@ impl Mutual for Raw {
 
     fn take(&self) -> bool {
         match self.lock.lock(Deadline::NEVER) {
-            Ok(Acquired { owner_died: None }) => false,
+            Ok(acquired) if acquired.owner_died().is_none() => false,
             Ok(_) => {
                 self.lock.mark_consistent();
                 true
@@ -120,7 +120,7 @@ impl Mutual for Raw {
 
     fn leave(&self) {
         // SAFETY: `take` of this thread took it.
-        unsafe { self.lock.unlock(None) };
+        unsafe { self.lock.unlock() };
     }
 
     fn data(&self) -> &Data {

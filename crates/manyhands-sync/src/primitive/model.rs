@@ -56,6 +56,8 @@ pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'stat
     builder.preemption_bound = Some(preemptions);
     builder.check(move || {
         thread_id();
+        // Asked once a process: the first run must be like the others.
+        manyhands_os::process::identity_word();
         model();
     });
 }
@@ -319,5 +321,34 @@ pub(crate) mod robust {
         ///
         /// As for [`link`](Self::link).
         pub(crate) unsafe fn unlink(self, _: *const u8) {}
+    }
+}
+
+/// As `manyhands_os::thread`: everything is known, and nothing is counted.
+pub(crate) mod thread {
+    use std::cell::Cell;
+
+    use super::robust::Head;
+
+    pub(crate) struct Own {
+        held: Cell<u32>,
+    }
+
+    pub(crate) fn own<R>(f: impl FnOnce(&Own) -> R) -> R {
+        f(&Own { held: Cell::new(0) })
+    }
+
+    impl Own {
+        pub(crate) fn id(&self) -> Option<u32> {
+            Some(super::thread_id())
+        }
+
+        pub(crate) fn head(&self) -> Option<Head> {
+            Some(Head)
+        }
+
+        pub(crate) fn held(&self) -> &Cell<u32> {
+            &self.held
+        }
     }
 }

@@ -57,7 +57,8 @@ const NUMBERS: u32 = 1 << (32 - NUMBER_SHIFT);
 pub(crate) struct Enrolled {
     /// The ticket's index and number, or the overflow word's value.
     place: Place,
-    me: Option<Member>,
+    /// Who has a share in the ledger until it [leaves](RawCondition::leave).
+    pub(crate) me: Option<Member>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,11 +142,10 @@ impl RawCondition {
     }
 
     /// Ends the waiting of one who has had the user's lock since.
-    pub(crate) fn leave(&self, enrolled: Enrolled) {
-        if let Some(me) = enrolled.me {
-            let _inside = self.enter(Deadline::NEVER);
-            self.ledger.change(me, |share| share.saturating_sub(1));
-        }
+    #[cold]
+    pub(crate) fn leave(&self, me: Member) {
+        let _inside = self.enter(Deadline::NEVER);
+        self.ledger.change(me, |share| share.saturating_sub(1));
     }
 
     /// Serves up to `count` of those who wait, first come first.

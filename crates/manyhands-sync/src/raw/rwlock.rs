@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::Deadline;
-use manyhands_os::process::Identity;
 
 use crate::life::{WaitEnd, wait};
 use crate::member::{self, Member};
@@ -64,16 +63,16 @@ impl RawRwLock {
     /// Becomes a reader; is told of a writer that died in its section.
     pub(crate) fn read(&self, deadline: Deadline) -> Result<Acquired, RefusedLock> {
         match self.read_unbarred(deadline) {
-            Some(true) => Ok(Acquired { owner_died: None }),
+            Some(true) => Ok(Acquired::SOUND),
             Some(false) => self.read_through(self.gate.pass(deadline)?),
-            None => Err(self.timed_out()),
+            None => Err(RefusedLock::TimedOut),
         }
     }
 
     /// Becomes a reader unless there is a writer.
     pub(crate) fn try_read(&self) -> Result<Acquired, RefusedLock> {
         match self.read_unbarred(Deadline::NEVER) {
-            Some(true) => Ok(Acquired { owner_died: None }),
+            Some(true) => Ok(Acquired::SOUND),
             _ => self.read_through(self.gate.try_pass()?),
         }
     }
@@ -92,13 +91,13 @@ impl RawRwLock {
     fn read_through(&self, passing: Acquired) -> Result<Acquired, RefusedLock> {
         if let Some(_inside) = self.enter(Deadline::NEVER) {
             // Who died in the gate is to be told to every reader until a writer has repaired.
-            if passing.owner_died.is_none() {
+            if passing.owner_died().is_none() {
                 self.barred.store(0, Relaxed);
             }
             self.add_reader();
         }
         // SAFETY: this thread passed into the gate in `read` or `try_read`.
-        unsafe { self.gate.unlock(passing.owner_died) };
+        unsafe { self.gate.unlock() };
         Ok(passing)
     }
 
@@ -128,8 +127,8 @@ impl RawRwLock {
             return Ok(passing);
         }
         // SAFETY: this thread passed into the gate above.
-        unsafe { self.gate.unlock(passing.owner_died) };
-        Err(self.timed_out())
+        unsafe { self.gate.unlock() };
+        Err(RefusedLock::TimedOut)
     }
 
     /// Becomes the writer if there are no readers and no writer.
@@ -140,8 +139,8 @@ impl RawRwLock {
             return Ok(passing);
         }
         // SAFETY: this thread passed into the gate above.
-        unsafe { self.gate.unlock(passing.owner_died) };
-        Err(RefusedLock::TimedOut { holder: None })
+        unsafe { self.gate.unlock() };
+        Err(RefusedLock::TimedOut)
     }
 
     /// Bars the gate and waits until no reader is left; false when the deadline passed first.
@@ -181,9 +180,9 @@ impl RawRwLock {
     /// # Safety
     ///
     /// The calling thread must be the writer.
-    pub(crate) unsafe fn leave_write(&self, unrepaired: Option<Option<Identity>>) {
+    pub(crate) unsafe fn leave_write(&self) {
         // SAFETY: the writer holds the gate.
-        unsafe { self.gate.unlock(unrepaired) };
+        unsafe { self.gate.unlock() };
     }
 
     /// Declares the data consistent again; the calling thread is the writer.
@@ -226,12 +225,5 @@ impl RawRwLock {
             guard.mark_consistent();
         }
         Some(guard)
-    }
-
-    #[cold]
-    fn timed_out(&self) -> RefusedLock {
-        RefusedLock::TimedOut {
-            holder: self.gate.holder(),
-        }
     }
 }

@@ -103,12 +103,12 @@ impl RawSemaphore {
         match self.turnstile.pass(deadline) {
             // It guards nothing but the place in front.
             Ok(_) => {}
-            Err(RefusedLock::TimedOut { .. }) => return Err(Refused::TimedOut),
+            Err(RefusedLock::TimedOut) => return Err(Refused::TimedOut),
             Err(RefusedLock::TooManyHeld) => return Err(Refused::TooManyHeld),
         }
         let outcome = self.wait_in_front(me, deadline);
         // SAFETY: this thread took the turnstile above.
-        unsafe { self.turnstile.unlock(None) };
+        unsafe { self.turnstile.unlock() };
         outcome
     }
 

@@ -58,6 +58,10 @@ pub struct Taken {
     pub owner_died: bool,
 }
 
+/// A word that was left while somebody waited for it, as it was then.
+#[derive(Clone, Copy)]
+pub(crate) struct WaitedFor(u64);
+
 impl Word {
     /// A free word.
     pub const fn new() -> Self {
@@ -74,6 +78,39 @@ impl Default for Word {
 }
 
 impl Word {
+    /// What the word says between two owners while nobody waits; for the owner.
+    ///
+    /// `None` while it is not so: somebody waits, or an owner died.
+    pub(crate) fn calm(&self) -> Option<u64> {
+        // Relaxed: a guess, and `take_calm` asks the word itself.
+        let calm = self.bits.load(Relaxed) & !u64::from(OWNER);
+        (calm as u32 == 0).then_some(calm)
+    }
+
+    /// Takes the word for thread `me` if it says what it said in a [calm](Self::calm) moment.
+    #[inline]
+    pub(crate) fn take_calm(&self, calm: u64, me: u32) -> bool {
+        // Acquire: as in `try_take`.
+        self.bits
+            .compare_exchange(calm, calm | u64::from(me), Acquire, Relaxed)
+            .is_ok()
+    }
+
+    /// Takes the word for thread `me` if nobody has it, nobody died, and nobody interferes.
+    #[inline]
+    pub(crate) fn take_at_once(&self, me: u32) -> bool {
+        let bits = self.bits.load(Relaxed);
+        bits as u32 & (OWNER | OWNER_DIED) == 0 && self.take_calm(bits, me)
+    }
+
+    /// Its owner, and whether one before it died and nobody has repaired since; for the owner.
+    #[inline]
+    pub(crate) fn seen_by_owner(&self) -> (u32, bool) {
+        // Relaxed: both change by the owner's own hand only.
+        let bits = self.bits.load(Relaxed);
+        (owner(bits), is_owner_died(bits))
+    }
+
     /// Takes the word for thread `me` if nobody has it.
     #[inline]
     pub fn try_take(&self, me: u32) -> Option<Taken> {
@@ -142,15 +179,22 @@ impl Word {
     /// Leaves the word, which thread `me` holds, and wakes one who waits for it.
     #[inline]
     pub fn leave(&self, me: u32, scope: Scope) {
-        // Release: pairs with the Acquire in `try_take`.
-        let left = self.bits.fetch_sub(u64::from(me), Release) - u64::from(me);
-        if is_waited_for(left) {
-            self.wake_one(left, scope);
+        if let Some(waited_for) = self.leave_asleep(me) {
+            self.wake_one(waited_for, scope);
         }
     }
 
+    /// Leaves the word; when somebody waits for it, the caller must [wake](Self::wake_one) it.
+    #[inline]
+    pub(crate) fn leave_asleep(&self, me: u32) -> Option<WaitedFor> {
+        // Release: pairs with the Acquire in `try_take`.
+        let left = self.bits.fetch_sub(u64::from(me), Release) - u64::from(me);
+        is_waited_for(left).then_some(WaitedFor(left))
+    }
+
+    /// Wakes one who waits for a word that was left.
     #[cold]
-    fn wake_one(&self, left: u64, scope: Scope) {
+    pub(crate) fn wake_one(&self, WaitedFor(left): WaitedFor, scope: Scope) {
         if is_planted("word") {
             // Clears the bit before the wake, as a word that is not sticky does.
             let _ = self
