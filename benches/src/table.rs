@@ -43,8 +43,8 @@ fn row(outcome: &Outcome) -> [String; 6] {
         .map_or_else(|| "-".to_owned(), |ratio| ratio.ratio());
     let limit = match outcome.limit {
         None => "-".to_owned(),
-        Some(limit) if outcome.is_over() => format!("{limit:.1} OVER"),
-        Some(limit) => format!("{limit:.1}"),
+        Some(limit) if outcome.is_over() => format!("{limit:.2} OVER"),
+        Some(limit) => format!("{limit:.2}"),
     };
     let name = outcome.name.to_owned();
     [
@@ -88,6 +88,6 @@ mod tests {
             "{text}"
         );
         assert!(lines[2].contains("Lock 6.00 ns +-0%"), "{text}");
-        assert!(lines[2].contains("| 2.00  | 1.5 OVER |"), "{text}");
+        assert!(lines[2].contains("| 2.00  | 1.50 OVER |"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! What is measured, one file a room.
 
+mod handoffs;
 mod locks;
 mod memory;
 mod processes;
@@ -16,6 +17,7 @@ use crate::{Broken, Scenario};
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     all.extend(locks::scenarios());
+    all.extend(handoffs::scenarios());
     all.extend(memory::scenarios());
     all.extend(rings::scenarios());
     all.extend(processes::scenarios());
