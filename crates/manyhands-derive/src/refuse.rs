@@ -136,11 +136,12 @@ fn by_name(path: &Path) -> Option<Refusal> {
             "works within one process only, and stays locked when its holder is killed",
             "`manyhands_sync::Lock<T>`",
         ),
-        "Condvar" | "Once" | "OnceLock" | "LazyLock" => (
+        "Condvar" | "OnceLock" | "LazyLock" => (
             "works within one process only",
             "`manyhands_sync::Event` or `Lock<T>`",
         ),
-        // Ours has the same name.
+        // Ours have the same names.
+        "Once" if is_foreign(path) => ("works within one process only", "`manyhands_sync::Once`"),
         "RwLock" if is_foreign(path) => (
             "works within one process only, and stays locked when its holder is killed",
             "`manyhands_sync::Lock<T>`",

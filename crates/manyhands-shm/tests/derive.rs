@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use manyhands_shm::{Shareable, Shared};
-use manyhands_sync::{Event, Lock};
+use manyhands_sync::{Event, Lock, Once, RwLock};
 
 #[derive(Shareable)]
 struct Counters {
@@ -14,6 +14,8 @@ struct Counters {
     state: State,
     flags: Flags<AtomicU32, 2>,
     nothing: Nothing,
+    // The standard library's types of these names are refused.
+    namesakes: (Once, RwLock<u8>),
 }
 
 #[derive(Shareable)]
@@ -50,6 +52,7 @@ fn derived_type_can_be_shared_and_its_parts_are_placed() {
             flags: [AtomicU32::new(1), AtomicU32::new(2)],
         },
         nothing: Nothing,
+        namesakes: (Once::new(), RwLock::new(0)),
     })
     .expect("room");
     assert!(counters.last.inspect().shared, "the lock was placed");
