@@ -1,12 +1,9 @@
 //! Every room is reachable through the facade, and what is reached works.
 
-use std::time::Duration;
-
 use manyhands::{Event, Lock, Manager, Pipe, Pool, Process, Shareable, Shared, Task, Thread};
 use manyhands::{ProcessPoolExecutor, Shutdown, ThreadPoolExecutor};
 
-/// No wait of these tests takes nearly as long, unless something is broken.
-const LONG: Duration = Duration::from_secs(30);
+use crate::LONG;
 
 #[derive(Shareable)]
 struct Desk {
