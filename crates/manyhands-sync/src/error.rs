@@ -6,6 +6,7 @@ use std::{error, fmt};
 
 use manyhands_os::process::Identity;
 
+use crate::deadlock::Cycle;
 use crate::raw::{Acquired, RawLock, RefusedLock};
 
 /// What a lock's `lock` has to tell.
@@ -23,6 +24,12 @@ pub enum LockError<G> {
     /// A program of the C library left the lock unrepaired after a death, and so unusable for ever;
     /// only locks of the feature `posix` know this.
     NotRecoverable,
+    /// The wait would never end: the holder waits for this thread. Leave what you hold, so that the
+    /// others go on, and try again. Where deadlocks are [looked for](crate::deadlock) only.
+    Deadlock {
+        /// Who waits for whom, this thread first.
+        cycle: Cycle,
+    },
 }
 
 /// What a lock's `try_lock` has to tell.
@@ -92,7 +99,7 @@ impl<G> LockError<G> {
     pub fn into_guard(self) -> Option<G> {
         match self {
             Self::OwnerDied { guard, .. } => Some(guard),
-            Self::TooManyHeld | Self::NotRecoverable => None,
+            Self::TooManyHeld | Self::NotRecoverable | Self::Deadlock { .. } => None,
         }
     }
 }
@@ -158,6 +165,7 @@ impl<G> fmt::Display for LockError<G> {
             Self::OwnerDied { who, .. } => write_owner_died(f, *who),
             Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
             Self::NotRecoverable => f.write_str(NOT_RECOVERABLE),
+            Self::Deadlock { cycle } => fmt::Display::fmt(cycle, f),
         }
     }
 }

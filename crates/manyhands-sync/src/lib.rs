@@ -6,6 +6,7 @@
 
 mod barrier;
 mod condition;
+pub mod deadlock;
 mod error;
 mod event;
 pub mod keeper;

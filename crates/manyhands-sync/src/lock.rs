@@ -4,11 +4,13 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
+use crate::deadlock;
 use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::member::Member;
 use crate::raw::RawLock;
@@ -23,8 +25,8 @@ use crate::shareable::{Shareable, refuse_pinned};
 ///   [`LockError::OwnerDied`] with the guard inside, about 0.15 ms later: look at the data, repair
 ///   it, [`mark_consistent`](LockGuard::mark_consistent). Whoever unlocks without doing so passes
 ///   the news on to the next locker.
-/// * It is not re-entrant: a thread that locks it twice waits for itself; use the form with a
-///   deadline where this can happen.
+/// * It is not re-entrant: a thread that locks it twice waits for itself. Debug builds tell so
+///   instead, as of any [deadlock]; use the form with a deadline where this can happen.
 /// * A guard that is leaked (`mem::forget`) keeps the lock held until its thread ends.
 ///
 /// Python: `threading.Lock`, `multiprocessing.Lock`, and `Value` with its lock.
@@ -85,10 +87,13 @@ impl<T> Lock<T> {
     ///
     /// # Errors
     ///
-    /// [`LockError::OwnerDied`] holds the guard; [`LockError::TooManyHeld`].
+    /// [`LockError::OwnerDied`] holds the guard; [`LockError::TooManyHeld`];
+    /// [`LockError::Deadlock`].
     #[inline]
+    #[cfg_attr(any(debug_assertions, feature = "deadlock-detection"), track_caller)]
     pub fn lock(&self) -> Result<LockGuard<'_, T>, LockError<LockGuard<'_, T>>> {
-        LockError::settle(self.raw.lock(Deadline::NEVER), || self.guard())
+        let wait = || LockError::settle(self.raw.lock(Deadline::NEVER), || self.guard());
+        deadlock::watch(&self.raw, Location::caller(), || self.try_lock(), wait)
     }
 
     /// Takes the lock if it is free.

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use manyhands_os::process::Identity;
 
+use crate::deadlock::Graph;
 use crate::life::LifeWord;
 
 /// One process among those that share the memory, never to be mistaken for a later one in its
@@ -37,6 +38,16 @@ impl Member {
     pub fn generation(self) -> u32 {
         (self.0 >> 16) as u32
     }
+
+    /// The member in one word of 48 bits, which is never zero.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The member behind such a word.
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        Self::new(bits as u16, (bits >> 16) as u32)
+    }
 }
 
 impl fmt::Debug for Member {
@@ -56,6 +67,11 @@ pub trait Members: Sync {
 
     /// Which process a member is or was, where that is still known. Loads only, as above.
     fn identity(&self, member: Member) -> Option<Identity>;
+
+    /// Where [deadlocks](crate::deadlock) are looked for; `None` when they are not.
+    fn graph(&self) -> Option<Graph> {
+        None
+    }
 }
 
 static MEMBERS: OnceLock<&'static dyn Members> = OnceLock::new();
@@ -97,6 +113,11 @@ pub fn install(members: &'static dyn Members) {
 /// The calling process, when it is a member.
 pub fn current() -> Option<Member> {
     MEMBERS.get()?.me()
+}
+
+/// Who knows the members, if anybody said so.
+pub(crate) fn all() -> Option<&'static dyn Members> {
+    MEMBERS.get().copied()
 }
 
 /// The life of a member; `None` when that incarnation is over, or nobody knows any members.

@@ -1,5 +1,6 @@
 //! Something that is done once.
 
+use std::panic::Location;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 use std::{error, fmt};
@@ -7,6 +8,7 @@ use std::{error, fmt};
 use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
+use crate::deadlock::{self, Cycle};
 use crate::primitive::AtomicU32;
 use crate::raw::{Acquired, RawLock, RefusedLock};
 use crate::shareable::Shareable;
@@ -86,19 +88,15 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// [`OnceError`]; in private memory never.
+    /// [`OnceError`].
+    #[cfg_attr(any(debug_assertions, feature = "deadlock-detection"), track_caller)]
     pub fn call(&self, f: impl FnOnce(OnceState)) -> Result<(), OnceError> {
         if self.is_done() {
             return Ok(());
         }
-        match self.lock.lock(Deadline::NEVER) {
-            Ok(acquired) => {
-                self.run(acquired, f);
-                Ok(())
-            }
-            // The deadline never passes, so it is not the other refusal.
-            Err(_) => Err(OnceError),
-        }
+        let acquired = self.take(Location::caller())?;
+        self.run(acquired, f);
+        Ok(())
     }
 
     /// Runs `f` unless it is done, or somebody else is at it.
@@ -229,6 +227,27 @@ impl Once {
         }
     }
 
+    /// Takes the lock, unless that would never end.
+    #[inline]
+    fn take(&self, site: &'static Location<'static>) -> Result<Acquired, OnceError> {
+        // The deadline never passes, so it is not the other refusal.
+        let wait = || {
+            let taken = self.lock.lock(Deadline::NEVER);
+            taken.map_err(|_| OnceError::TooManyHeld)
+        };
+        if !deadlock::ENABLED {
+            return wait();
+        }
+        match self.lock.try_lock() {
+            Ok(acquired) => Ok(acquired),
+            Err(RefusedLock::TooManyHeld) => Err(OnceError::TooManyHeld),
+            Err(RefusedLock::TimedOut) => match deadlock::announce(&self.lock, site) {
+                Ok(_waiting) => wait(),
+                Err(cycle) => Err(OnceError::Deadlock { cycle }),
+            },
+        }
+    }
+
     /// Runs `f` unless it is done meanwhile, in the lock that was taken, and leaves the lock.
     #[cold]
     fn run(&self, acquired: Acquired, f: impl FnOnce(OnceState)) {
@@ -280,9 +299,19 @@ impl fmt::Debug for Once {
     }
 }
 
-/// Why [`Once::call`] did nothing: this thread holds 2,000 shared locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OnceError;
+/// Why [`Once::call`] did nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnceError {
+    /// This thread holds 2,000 shared locks.
+    TooManyHeld,
+    /// The wait would never end: whoever is at it is this thread, which called from inside the
+    /// function, or waits for it. Where deadlocks are [looked for](crate::deadlock) only.
+    Deadlock {
+        /// Who waits for whom, this thread first.
+        cycle: Cycle,
+    },
+}
 
 /// Why [`Once::try_call`] did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,7 +319,7 @@ pub struct OnceError;
 pub enum TryOnceError {
     /// Somebody else is at it.
     WouldBlock,
-    /// As [`OnceError`].
+    /// As [`OnceError::TooManyHeld`].
     TooManyHeld,
 }
 
@@ -305,7 +334,7 @@ pub enum OnceTimeoutError {
         /// Its process, at the end, as far as known.
         process: Option<Identity>,
     },
-    /// As [`OnceError`].
+    /// As [`OnceError::TooManyHeld`].
     TooManyHeld,
 }
 
@@ -313,7 +342,10 @@ const TOO_MANY_HELD: &str = "this thread holds 2000 shared locks, and this takes
 
 impl fmt::Display for OnceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(TOO_MANY_HELD)
+        match self {
+            Self::TooManyHeld => f.write_str(TOO_MANY_HELD),
+            Self::Deadlock { cycle } => fmt::Display::fmt(cycle, f),
+        }
     }
 }
 

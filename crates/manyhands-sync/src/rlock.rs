@@ -4,12 +4,14 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::panic::Location;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
 use manyhands_os::process::{Identity, thread_token};
 
+use crate::deadlock;
 use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::primitive::{AtomicU32, AtomicU64};
 use crate::raw::{Acquired, RawLock, RefusedLock};
@@ -95,8 +97,11 @@ impl<T> RLock<T> {
     /// # Panics
     ///
     /// When one thread holds it 2^32 - 1 times.
+    #[cfg_attr(any(debug_assertions, feature = "deadlock-detection"), track_caller)]
     pub fn lock(&self) -> Result<RLockGuard<'_, T>, LockError<RLockGuard<'_, T>>> {
-        LockError::settle(self.enter(|raw| raw.lock(Deadline::NEVER)), || self.guard())
+        let take = |raw: &RawLock| raw.lock(Deadline::NEVER);
+        let wait = || LockError::settle(self.enter(take), || self.guard());
+        deadlock::watch(&self.raw, Location::caller(), || self.try_lock(), wait)
     }
 
     /// Takes the lock once more if no other thread has it.

@@ -4,11 +4,13 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
+use crate::deadlock;
 use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::raw::rwlock::RawRwLock;
 use crate::shareable::{Shareable, refuse_pinned};
@@ -80,9 +82,17 @@ macro_rules! ways_in {
         ///
         /// # Errors
         ///
-        /// [`LockError::OwnerDied`] holds the guard: a writer died; [`LockError::TooManyHeld`].
+        /// [`LockError::OwnerDied`] holds the guard: a writer died; [`LockError::TooManyHeld`];
+        /// [`LockError::Deadlock`] when it waits for a writer that waits for this thread.
+        #[cfg_attr(any(debug_assertions, feature = "deadlock-detection"), track_caller)]
         pub fn $lock(&self) -> Result<$guard<'_, T>, LockError<$guard<'_, T>>> {
-            LockError::settle(self.raw.$raw(Deadline::NEVER), || $guard::new(self))
+            let wait = || LockError::settle(self.raw.$raw(Deadline::NEVER), || $guard::new(self));
+            deadlock::watch(
+                self.raw.gate(),
+                Location::caller(),
+                || self.$try_lock(),
+                wait,
+            )
         }
 
         #[doc = concat!($doing, " the value if that is possible at once.")]

@@ -22,6 +22,9 @@ mod conditions;
     reason = "locks lie in memory that another process maps, too"
 )]
 mod conformance;
+// Threads that would wait for themselves.
+#[cfg(any(debug_assertions, feature = "deadlock-detection"))]
+mod deadlocks;
 // Flags that one sets and many wait for.
 mod events;
 // Locks that one thread holds.
