@@ -7,6 +7,7 @@ use std::mem::{align_of, offset_of, size_of};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use manyhands_sync::deadlock::Table;
 use manyhands_sync::life::LifeWord;
 use manyhands_sync::raw::ShortLock;
 
@@ -93,6 +94,7 @@ const _: () = {
     assert!(size_of::<SeatRecord>() == 128);
     assert!(size_of::<Entry>() == 32 && align_of::<Entry>() == 8);
     assert!(size_of::<HolderSet>() == 64);
+    assert!(TABLE_OFFSET.is_multiple_of(PAGE) && align_of::<Table>() <= PAGE as usize);
     assert!(SEATS as usize == HOLDER_WORDS * 64);
     assert!(class_size(LAST_SMALL_CLASS) == PAGE && class_size(CLASSES - 1) == 1 << 30);
 };
@@ -128,6 +130,9 @@ pub(crate) struct Layout {
 pub(crate) const SEATS_OFFSET: u64 = PAGE;
 /// The header and the seats: backed by pages from the start.
 pub(crate) const PREFIX: u64 = SEATS_OFFSET + SEATS as u64 * size_of::<SeatRecord>() as u64;
+/// The table of waits: backed by pages, and touched, only where deadlocks are looked for.
+pub(crate) const TABLE_OFFSET: u64 = PREFIX;
+pub(crate) const TABLE_END: u64 = TABLE_OFFSET + size_of::<Table>() as u64;
 
 impl Layout {
     /// The layout of an arena of `len` bytes, `None` when that is no sensible length.
@@ -136,7 +141,7 @@ impl Layout {
     /// block is a sixty-fourth of it.
     pub(crate) fn of(len: u64) -> Option<Layout> {
         let mut classes = [ClassLayout::default(); CLASSES];
-        let mut next = PREFIX;
+        let mut next = TABLE_END;
         for (class, place) in classes.iter_mut().enumerate() {
             let size = class_size(class);
             if size > len / 64 {

@@ -1,6 +1,7 @@
 //! The arena's participants as the members that `manyhands-sync` asks for.
 
 use manyhands_os::process::Identity;
+use manyhands_sync::deadlock::Graph;
 use manyhands_sync::life::LifeWord;
 use manyhands_sync::member::{Member, Members, SLOTS};
 
@@ -20,6 +21,10 @@ impl Members for Arena {
 
     fn identity(&self, member: Member) -> Option<Identity> {
         Arena::identity(self, participant(member))
+    }
+
+    fn graph(&self) -> Option<Graph> {
+        self.memory.graph()
     }
 }
 

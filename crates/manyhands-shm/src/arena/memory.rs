@@ -10,10 +10,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manyhands_os::error::OsError;
 use manyhands_os::memory::{Map, Memfd};
+use manyhands_sync::deadlock::{self, Graph, Table};
 
 use super::layout::{
     CLASSES, Entry, Header, HolderSet, LAYOUT_VERSION, Layout, MAGIC, PREFIX, READY, SEATS,
-    SEATS_OFFSET, SeatRecord, class_size,
+    SEATS_OFFSET, SeatRecord, TABLE_END, TABLE_OFFSET, class_size,
 };
 use crate::error::ArenaError;
 
@@ -30,7 +31,8 @@ impl Memory {
     pub(crate) fn create(len: u64) -> Result<Memory, ArenaError> {
         let layout = Layout::of(len).ok_or(ArenaError::Length { len })?;
         let file = Memfd::create("manyhands-arena", len)?;
-        file.reserve(0, PREFIX).map_err(ArenaError::Memory)?;
+        let backed = if deadlock::ENABLED { TABLE_END } else { PREFIX };
+        file.reserve(0, backed).map_err(ArenaError::Memory)?;
         let map = Map::shared(&file)?.leak();
         let memory = Memory { file, layout, map };
         let header = memory.header();
@@ -79,6 +81,18 @@ impl Memory {
         // SAFETY: as in `header`; `offset` is within the prefix, which is 128-byte aligned, and a
         // seat has atomics and a life word only, both valid when zeroed.
         unsafe { &*self.at(offset).cast::<SeatRecord>() }
+    }
+
+    /// Where deadlocks are looked for; `None` when they are not, and the table has no pages.
+    pub(crate) fn graph(&self) -> Option<Graph> {
+        if !deadlock::ENABLED {
+            return None;
+        }
+        // SAFETY: as in `header`; the table follows the seats, and zeroed nobody waits.
+        let table = unsafe { &*self.at(TABLE_OFFSET).cast::<Table>() };
+        // SAFETY: `new` asks that the memory is aligned and stays readable: it is all of a map that
+        // begins at a page, lives as long as the process, and whose length is sealed.
+        Some(unsafe { Graph::new(table, self.map.as_ptr(), self.map.len()) })
     }
 
     /// How many entries of a class can be looked at.

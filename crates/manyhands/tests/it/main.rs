@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+// Circles of processes that wait for each other.
+#[cfg(any(debug_assertions, feature = "deadlock-detection"))]
+mod deadlocks;
 // Every room is reachable through the facade, and what is reached works.
 mod rooms;
 

@@ -14,7 +14,7 @@ fn every_offered_length_has_room_for_its_classes() {
         64 << 30_u64,
     ] {
         let layout = Layout::of(len).expect("a sensible length");
-        let mut end = PREFIX;
+        let mut end = TABLE_END;
         for (class, place) in layout
             .classes
             .iter()
