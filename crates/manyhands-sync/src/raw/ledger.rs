@@ -102,14 +102,20 @@ impl Ledger {
         }
     }
 
-    /// The lives of those who have a share. More than one wait can watch are left out: such a
+    /// The lives of all others who have a share. More than one wait can watch are left out: such a
     /// wait looks again after its slice.
+    ///
+    /// The caller's own is left out: its death ends the caller's wait too. And it would do harm. The
+    /// kernel wakes one sleeper for a death, and could choose a thread of the very process that is
+    /// dying, which hands nothing on.
     pub(crate) fn lives(&self) -> Lives {
         let mut lives = Lives {
             lives: [None; MAX_LIVES],
             len: 0,
         };
-        for (member, _) in self.walk().take(MAX_LIVES) {
+        let me = member::current();
+        let others = self.walk().filter(|(member, _)| Some(*member) != me);
+        for (member, _) in others.take(MAX_LIVES) {
             if let Some(life) = member::life(member).filter(|life| !life.is_vacant()) {
                 lives.lives[lives.len] = Some(life);
                 lives.len += 1;
