@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use manyhands_sync::{Barrier, Broken, Shareable};
 
+use super::driver::wait_until;
 use super::section::{Fate, Room};
-use super::{Balance, Game, MOST_KILLS, Player, SEATS};
+use super::{Balance, Game, MOST_KILLS, Player, SEATS, THREADS};
 use crate::place::{Late, Placed};
 
 /// No deadline that a test reaches.
@@ -168,7 +169,19 @@ impl Game for OfBarrier {
             self.died_waiting.fetch_add(1, SeqCst);
         }
         let number = self.kills.fetch_add(1, SeqCst) as usize;
-        self.killed[number / super::THREADS].store(player.process, SeqCst);
+        self.killed[number / THREADS].store(player.process, SeqCst);
+    }
+
+    /// Either somebody is told of the death; or the dead had not come, and all others wait for their
+    /// successors. The barrier must not count the dead in silence.
+    fn go_on(&self, driver: &mut Player<'_>) -> bool {
+        let [told, rounds] = [self.told.load(SeqCst), driver.all_rounds()];
+        let survivors = (SEATS - THREADS) as u32;
+        wait_until(|| {
+            let all_wait =
+                self.room.at_door() == survivors && self.barrier().waiting() == survivors;
+            all_wait || self.told.load(SeqCst) != told || driver.all_rounds() != rounds
+        })
     }
 
     fn send_home(&self) {

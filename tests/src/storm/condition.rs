@@ -5,7 +5,13 @@
 //! time was up, is enough for everybody to stand still.
 //!
 //! Who dies with the lock may have changed the box and not said so; whoever is told of that tells
-//! everybody.
+//! everybody. If all sleep, nobody takes the lock and is told; so the driver takes it after each death.
+//! It looks at nothing else, and the successors of the dead come later: they would make good for what
+//! is lost.
+//!
+//! What this game has found: who waited watched the life of its own process too. The kernel wakes one
+//! sleeper for a death, and chose a thread that was just dying with its process, while the one that
+//! had been notified died as its sibling. Nobody handed the wake on, and all slept until the net.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -22,8 +28,8 @@ use crate::system;
 const FILL: usize = 0;
 const EMPTY: usize = 1;
 
-/// So many processes wait with a time-out, and come again after the next death only: if one took a
-/// notification with it, nobody would make good for that.
+/// So many processes wait with a time-out, and come again only when all have got on: if one took a
+/// notification with it, nobody makes good for that.
 const IMPATIENT: usize = 2;
 
 /// A box, and two conditions: it is empty, it is full.
@@ -39,7 +45,7 @@ pub struct OfCondition {
     waiting: Room,
     /// How often the box was filled and emptied; changed with the lock held.
     done: [AtomicU64; 2],
-    /// Moves on after each death.
+    /// Moves on when all have got on after a death.
     phase: AtomicU32,
     died_waiting: AtomicU64,
     gave_up: AtomicU64,
@@ -104,7 +110,6 @@ impl OfCondition {
 
 impl Game for OfCondition {
     const IS_FAMILY: bool = true;
-    const NEEDS_ALL: bool = true;
     const KINDS: usize = 2;
 
     fn set_up(&self) {
@@ -150,14 +155,20 @@ impl Game for OfCondition {
         }
     }
 
-    fn go_on(&self) -> bool {
-        self.phase.fetch_add(1, SeqCst);
-        system::futex_wake(&self.phase, i32::MAX);
+    /// As a newcomer, who takes the lock and is told if somebody died with it.
+    fn go_on(&self, driver: &mut Player<'_>) -> bool {
+        let items = self.lock(driver);
+        self.leave(driver, items);
         true
     }
 
+    fn refresh(&self) {
+        self.phase.fetch_add(1, SeqCst);
+        system::futex_wake(&self.phase, i32::MAX);
+    }
+
     fn send_home(&self) {
-        self.go_on();
+        self.refresh();
         self.conditions.iter().for_each(Condition::notify_all);
     }
 

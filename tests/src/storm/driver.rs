@@ -45,7 +45,7 @@ pub(super) struct Log {
 unsafe impl Placed for Log {}
 
 impl Log {
-    fn rounds(&self) -> [u64; KINDS] {
+    pub(super) fn rounds(&self) -> [u64; KINDS] {
         std::array::from_fn(|kind| {
             self.rounds
                 .iter()
@@ -155,7 +155,8 @@ impl<G: Game> Storm<'_, G> {
         dead[0].demand(was_killed, "nobody ends by itself");
         let before = self.log.rounds();
         dead.iter().for_each(|player| self.game.bury(player));
-        let mut do_get_on = self.game.go_on();
+        let mut driver = self.player();
+        let mut do_get_on = self.game.go_on(&mut driver);
         if let Some(household) = &mut self.household {
             household.bury(number, self.random.below(4) == 0);
         }
@@ -166,6 +167,7 @@ impl<G: Game> Storm<'_, G> {
         if G::NEEDS_ALL {
             do_get_on &= self.gets_on(before);
         }
+        self.game.refresh();
         do_get_on
     }
 
@@ -198,16 +200,22 @@ impl<G: Game> Storm<'_, G> {
         weather.damages = log.damages.load(Relaxed);
     }
 
-    fn settle(self) -> Balance {
-        let mut driver = Player {
+    /// The driver as a player.
+    fn player(&self) -> Player<'_> {
+        Player {
             seat: SEATS,
             token: DRIVER,
             process: std::process::id(),
-            random: self.random,
+            random: self.random.clone(),
             log: self.log,
-        };
+        }
+    }
+
+    fn settle(mut self) -> Balance {
+        let household = self.household.take();
+        let mut driver = self.player();
         let balance = self.game.settle(&mut driver);
-        if let Some(household) = self.household {
+        if let Some(household) = household {
             let is_whole = household.close();
             driver.demand(is_whole, "all seats of the dead are given back");
         }

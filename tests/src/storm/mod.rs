@@ -131,6 +131,11 @@ impl Player<'_> {
         self.log.rounds[self.seat][kind].fetch_add(1, Relaxed);
     }
 
+    /// How many rounds all have finished.
+    pub fn all_rounds(&self) -> u64 {
+        self.log.rounds().iter().sum()
+    }
+
     /// Whether the process of a thread is about to be killed, or was.
     pub fn is_condemned(&self, token: u32) -> bool {
         self.log.condemned[token as usize].load(SeqCst) != 0
@@ -167,7 +172,7 @@ pub trait Game: Placed + fmt::Debug {
     /// Whether the players must know each other.
     const IS_FAMILY: bool = false;
 
-    /// Whether survivors need the successors of the dead to get on.
+    /// Whether survivors need the successors of the dead to finish a round.
     const NEEDS_ALL: bool = false;
 
     /// How many kinds of rounds there are; there must be some of each after each death.
@@ -188,11 +193,14 @@ pub trait Game: Placed + fmt::Debug {
     /// The driver has killed this thread, and its successor has not come yet.
     fn bury(&self, player: &Player<'_>);
 
-    /// The driver has buried all threads of the process: a new turn begins. Whether the survivors
-    /// have finished the one before.
-    fn go_on(&self) -> bool {
+    /// The driver has buried all threads of the process, whose successor has not come yet. Whether
+    /// the survivors do what they can do alone.
+    fn go_on(&self, _driver: &mut Player<'_>) -> bool {
         true
     }
+
+    /// All have got on; those who have given up may come again.
+    fn refresh(&self) {}
 
     /// Nobody has got on for a second: false. True, when that was not our object's fault and is
     /// mended.

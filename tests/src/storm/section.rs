@@ -89,6 +89,11 @@ impl Room {
         self.0.fetch_and(!bit(seat, DOOR), SeqCst);
     }
 
+    /// How many are at the door.
+    pub fn at_door(&self) -> u32 {
+        set(self.0.load(SeqCst), DOOR).count_ones()
+    }
+
     /// The driver is about to kill the thread.
     pub fn condemn(&self, seat: usize) {
         self.0.fetch_or(bit(seat, CONDEMNED), SeqCst);

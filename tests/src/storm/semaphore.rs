@@ -1,20 +1,28 @@
 //! Semaphores: never more inside than there are permits, and all permits back in the end.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use manyhands_sync::{BoundedSemaphore, Permit, Semaphore, Shareable};
 
 use super::section::{Fate, Room};
-use super::{Balance, Game, Player};
+use super::{Balance, Game, Player, THREADS};
 use crate::place::{Late, Placed};
+use crate::system;
 
 /// Fewer than processes, so that the dead can have all of them.
 const PERMITS: u32 = 2;
 
-/// A way to take a permit: as if forever, but the driver must not hang.
-const PATIENTLY: u64 = u64::MAX;
+/// The ways to take a permit. The last is as if for ever, but the driver must not hang.
+const TRY: u64 = 0;
+const SHORTLY: u64 = 1;
+const FOR_EVER: u64 = 2;
+const PATIENTLY: u64 = 3;
+
+/// So many processes do not wait for ever. Whoever of them got no permit comes again only when the
+/// others have got on: they must do so without its help, since it looks after the dead too.
+const IMPATIENT: usize = 2;
 
 /// The kinds of semaphores.
 pub trait Permits: Placed + Shareable + std::fmt::Debug {
@@ -40,8 +48,8 @@ macro_rules! permits {
 
             fn take(&self, way: u64) -> Option<Permit<'_>> {
                 match way {
-                    0 => self.try_acquire().ok(),
-                    1 => self.acquire_timeout(Duration::from_micros(50)).ok(),
+                    TRY => self.try_acquire().ok(),
+                    SHORTLY => self.acquire_timeout(Duration::from_micros(50)).ok(),
                     PATIENTLY => self.acquire_timeout(Duration::from_secs(10)).ok(),
                     _ => Some(self.acquire().expect("few locks")),
                 }
@@ -64,6 +72,8 @@ permits!(BoundedSemaphore);
 pub struct OfPermits<S> {
     semaphore: Late<S>,
     room: Room,
+    /// Moves on when all have got on after a death.
+    phase: AtomicU32,
     died_inside: AtomicU64,
     died_at_door: AtomicU64,
 }
@@ -88,9 +98,15 @@ impl<S: Permits> Game for OfPermits<S> {
     }
 
     fn play(&self, player: &mut Player<'_>) {
-        let way = player.random.below(8);
+        let phase = self.phase.load(SeqCst);
+        let way = match player.seat / THREADS < IMPATIENT {
+            true => player.random.below(FOR_EVER),
+            false => FOR_EVER,
+        };
         self.room.approach(player.seat);
-        if let Some(permit) = self.semaphore().take(way) {
+        let permit = self.semaphore().take(way);
+        let has_one = permit.is_some();
+        if let Some(permit) = permit {
             let others = self.room.enter(player.seat);
             player.demand(
                 others < PERMITS,
@@ -102,6 +118,9 @@ impl<S: Permits> Game for OfPermits<S> {
             player.finish_round(0);
         }
         self.room.depart(player.seat);
+        while !has_one && self.phase.load(SeqCst) == phase && !player.is_over() {
+            system::futex_wait(&self.phase, phase, None);
+        }
     }
 
     fn condemn(&self, player: &Player<'_>) {
@@ -116,6 +135,15 @@ impl<S: Permits> Game for OfPermits<S> {
         };
     }
 
+    fn refresh(&self) {
+        self.phase.fetch_add(1, SeqCst);
+        system::futex_wake(&self.phase, i32::MAX);
+    }
+
+    fn send_home(&self) {
+        self.refresh();
+    }
+
     fn settle(&self, driver: &mut Player<'_>) -> Balance {
         // Waiting for a permit takes back those of the dead; nobody else is there.
         let all: Vec<_> = (0..PERMITS)
@@ -124,7 +152,7 @@ impl<S: Permits> Game for OfPermits<S> {
         let are_back = all.iter().all(Option::is_some);
         driver.demand(are_back, "the dead have no permits in the end");
         driver.demand(
-            self.semaphore().take(0).is_none(),
+            self.semaphore().take(TRY).is_none(),
             "there are no more permits",
         );
         drop(all);
