@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
 
-use crate::primitive::AtomicU32;
 use crate::primitive::futex::{self, Scope};
+use crate::primitive::{AtomicU32, is_planted};
 use crate::raw::{ShortLock, net};
 use crate::shareable::Shareable;
 
@@ -131,9 +131,11 @@ impl Event {
     fn wait_until(&self, deadline: Deadline) -> bool {
         // Acquire, here and below: pairs with the Release of `set`.
         let before = self.state.load(Acquire);
-        if is_set(before) {
-            return true;
-        }
+        is_set(before) || self.wait_since(before, deadline)
+    }
+
+    /// Waits as one who began to when the state was `before`, which is not set.
+    pub(crate) fn wait_since(&self, before: u32, deadline: Deadline) -> bool {
         if self.is_shared() {
             return self.wait_shared(before, deadline);
         }
@@ -155,8 +157,10 @@ impl Event {
         // Relaxed: the lock orders setters; a dead one has left a whole state.
         let state = self.state.load(Relaxed);
         if !is_set(state) {
-            // Relaxed: the kernel compares the sequence at each sleep.
-            self.sequence.fetch_add(1, Relaxed);
+            if !is_planted("event") {
+                // Relaxed: the kernel compares the sequence at each sleep.
+                self.sequence.fetch_add(1, Relaxed);
+            }
             futex::wake_all(&self.sequence, Scope::Shared);
             self.state.store(after_set(state), Release);
         }

@@ -13,7 +13,7 @@ use manyhands_os::Deadline;
 
 use crate::primitive::futex::{self, MAX_WATCHES, Scope, Wake, WakeAny, Watch};
 use crate::primitive::robust::{self, OWNER, OWNER_DIED, Place, WAITERS};
-use crate::primitive::{AtomicU32, AtomicU64, low_half, thread_id};
+use crate::primitive::{AtomicU32, AtomicU64, OwnedBits, low_half, thread_id};
 use crate::raw::net;
 
 /// The life of one process; 40 bytes in shared memory, vacant when zeroed.
@@ -23,7 +23,7 @@ use crate::raw::net;
 /// ```
 #[repr(C)]
 pub struct LifeWord {
-    word: AtomicU64,
+    word: OwnedBits,
     _unused: [AtomicU64; 2],
     previous: AtomicU64,
     next: AtomicU64,
@@ -51,7 +51,7 @@ impl LifeWord {
     /// A vacant word.
     pub const fn new() -> Self {
         Self {
-            word: AtomicU64::new(0),
+            word: OwnedBits::new(0),
             _unused: [const { AtomicU64::new(0) }; 2],
             previous: AtomicU64::new(0),
             next: AtomicU64::new(0),

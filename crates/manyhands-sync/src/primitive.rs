@@ -7,13 +7,17 @@
 mod model;
 
 #[cfg(loom)]
-pub(crate) use model::{AtomicU32, AtomicU64, futex, is_planted, robust, spin, thread, thread_id};
+pub(crate) use model::{
+    AtomicU32, AtomicU64, OwnedBits, futex, is_planted, robust, spin, thread, thread_id,
+};
 
 #[cfg(not(loom))]
-pub(crate) use real::{AtomicU32, AtomicU64, futex, is_planted, robust, spin, thread, thread_id};
+pub(crate) use real::{
+    AtomicU32, AtomicU64, OwnedBits, futex, is_planted, robust, spin, thread, thread_id,
+};
 
 #[cfg(all(test, loom))]
-pub(crate) use model::{explore, time_passes};
+pub(crate) use model::{explore, explore_word, time_passes};
 
 use manyhands_os::Deadline;
 
@@ -22,6 +26,9 @@ use futex::{Scope, Wake};
 #[cfg(not(loom))]
 mod real {
     pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64};
+
+    /// The bits of a word with an owner; they change by compare-exchange and the like only.
+    pub(crate) type OwnedBits = AtomicU64;
 
     pub(crate) use manyhands_os::process::thread_id;
     pub(crate) use manyhands_os::{futex, robust, thread};
@@ -50,7 +57,7 @@ mod real {
 compile_error!("the low half of a word must lie at its address; big-endian is not supported");
 
 /// The half of a word that the kernel looks at.
-pub(crate) fn low_half(word: &AtomicU64) -> &AtomicU32 {
+pub(crate) fn low_half(word: &OwnedBits) -> &AtomicU32 {
     let half = std::ptr::from_ref(word).cast::<AtomicU32>();
     // SAFETY: a reference needs a valid, aligned place: the first four bytes of the word.
     // Nobody reads or writes through the reference; its address goes to the kernel, which
@@ -58,10 +65,10 @@ pub(crate) fn low_half(word: &AtomicU64) -> &AtomicU32 {
     unsafe { &*half }
 }
 
-pub(crate) fn sleep(word: &AtomicU64, low: u32, scope: Scope, deadline: Deadline) -> Wake {
+pub(crate) fn sleep(word: &OwnedBits, low: u32, scope: Scope, deadline: Deadline) -> Wake {
     futex::wait(low_half(word), low, scope, deadline)
 }
 
-pub(crate) fn wake(word: &AtomicU64, count: u32, scope: Scope) -> u32 {
+pub(crate) fn wake(word: &OwnedBits, count: u32, scope: Scope) -> u32 {
     futex::wake(low_half(word), count, scope)
 }

@@ -13,11 +13,47 @@
 //! What loom cannot show here is a death between two accesses: `tests/` kills a real process at
 //! every instruction instead.
 
+mod event;
 mod word;
 
 use std::sync::Arc;
 
+use loom::cell::UnsafeCell;
 use loom::thread::{JoinHandle, spawn};
+
+/// An object of the room, with a value whose uses it must order: loom reports two at a time.
+struct Guarding<O> {
+    object: O,
+    value: UnsafeCell<u32>,
+}
+
+// SAFETY: loom checks that no two threads use the value at a time.
+unsafe impl<O: Send> Send for Guarding<O> {}
+// SAFETY: as above.
+unsafe impl<O: Sync> Sync for Guarding<O> {}
+
+impl<O> Guarding<O> {
+    fn new(object: O) -> Arc<Self> {
+        Arc::new(Self {
+            object,
+            value: UnsafeCell::new(0),
+        })
+    }
+
+    fn add_one(&self) {
+        self.value.with_mut(|value| {
+            // SAFETY: loom reports a second user.
+            unsafe { *value += 1 };
+        });
+    }
+
+    fn value(&self) -> u32 {
+        self.value.with(|value| {
+            // SAFETY: loom reports a user who writes.
+            unsafe { *value }
+        })
+    }
+}
 
 /// Runs `act` in a thread of its own, beside the caller.
 ///

@@ -6,45 +6,62 @@
 //! Therefore an object must not move once it was used, and its memory must not be used again
 //! within the run.
 
+use std::cell::Cell as Flag;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use loom::sync::{Condvar, Mutex};
+use loom::sync::Mutex;
+use loom::sync::atomic::AtomicU64 as Word;
+use loom::thread::{Thread, current, park};
 
 /// How many atomics one model may touch.
-const CELLS: usize = 32;
+const CELLS: usize = 24;
 
 /// What a run has: made by `explore` before there is a second thread, so that it orders nothing.
 struct Run {
-    cells: [loom::sync::atomic::AtomicU64; CELLS],
+    cells: [Cell; CELLS],
     /// The address of each cell's atomic. Not loom's: that this is looked up orders nothing.
     addresses: std::sync::Mutex<Vec<usize>>,
     threads: std::sync::atomic::AtomicU32,
-    sleepers: Mutex<Sleepers>,
-    woken: Condvar,
+    /// Who sleeps, or is about to, with a deadline.
+    alarms: Mutex<Vec<(usize, Sleeper)>>,
 }
 
-/// One queue of sleepers for the whole model: who came first is woken first.
-#[derive(Default)]
-struct Sleepers {
-    queue: Vec<Sleeper>,
-    timed_out: Vec<u64>,
-    next: u64,
+/// An atomic, and the queue of who sleeps on it: who came first is woken first.
+struct Cell {
+    word: Word,
+    sleepers: Mutex<Vec<Sleeper>>,
 }
 
+#[derive(Clone)]
 struct Sleeper {
-    address: usize,
-    ticket: u64,
-    may_time_out: bool,
+    thread: Thread,
+    timed_out: Rc<Flag<bool>>,
 }
 
 loom::lazy_static! {
     static ref RUN: Run = Run {
-        cells: std::array::from_fn(|_| loom::sync::atomic::AtomicU64::new(0)),
+        cells: std::array::from_fn(|_| Cell {
+            word: Word::new(0),
+            sleepers: Mutex::default(),
+        }),
         addresses: std::sync::Mutex::default(),
         threads: std::sync::atomic::AtomicU32::new(1),
-        sleepers: Mutex::new(Sleepers::default()),
-        woken: Condvar::new(),
+        alarms: Mutex::default(),
     };
+}
+
+thread_local! {
+    /// Whether owned bits are read as they once were, too: see `newest`.
+    static OLD_BITS: Flag<bool> = const { Flag::new(false) };
+}
+
+/// As [`explore`], with every value that a look at a word with an owner may see.
+#[cfg(test)]
+pub(crate) fn explore_word(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    OLD_BITS.set(true);
+    explore(preemptions, model);
+    OLD_BITS.set(false);
 }
 
 /// Runs a model in every order with at most so many preemptions.
@@ -65,16 +82,19 @@ pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'stat
 /// Ends the sleeps that have a deadline; later ones go on until the next call.
 #[cfg(test)]
 pub(crate) fn time_passes() {
-    let mut sleepers = RUN.sleepers.lock().expect("no panic under the lock");
-    let Sleepers {
-        queue, timed_out, ..
-    } = &mut *sleepers;
-    timed_out.extend(
-        queue
-            .extract_if(.., |sleeper| sleeper.may_time_out)
-            .map(|sleeper| sleeper.ticket),
-    );
-    RUN.woken.notify_all();
+    let alarms = std::mem::take(&mut *RUN.alarms.lock().expect("no panic under the lock"));
+    for (address, alarmed) in alarms {
+        let mut sleepers = cell(address)
+            .sleepers
+            .lock()
+            .expect("no panic under the lock");
+        let among = |sleeper: &Sleeper| Rc::ptr_eq(&sleeper.timed_out, &alarmed.timed_out);
+        if let Some(index) = sleepers.iter().position(among) {
+            sleepers.remove(index);
+            alarmed.timed_out.set(true);
+            alarmed.thread.unpark();
+        }
+    }
 }
 
 /// Whether the bug of this name is planted, to see a model find it.
@@ -96,7 +116,7 @@ pub(crate) fn spin(_: u32) -> bool {
     false
 }
 
-fn cell(address: usize) -> &'static loom::sync::atomic::AtomicU64 {
+fn cell(address: usize) -> &'static Cell {
     let run: &'static Run = &RUN;
     let mut addresses = run.addresses.lock().expect("no panic under the lock");
     let known = addresses.iter().position(|known| *known == address);
@@ -106,25 +126,25 @@ fn cell(address: usize) -> &'static loom::sync::atomic::AtomicU64 {
     });
     run.cells
         .get(index)
-        .expect("a model with fewer atomics, or more CELLS")
+        .expect("a model of fewer atomics, or more CELLS")
 }
 
 macro_rules! atomic {
-    ($name:ident, $int:ident) => {
+    ($name:ident, $real:ident, $int:ident, $load:ident) => {
         /// Holds the value it was made with; the cell holds what differs from that.
         #[derive(Debug)]
         #[repr(transparent)]
         #[allow(unreachable_pub, reason = "one of them is what `life::wait` takes")]
-        pub struct $name(std::sync::atomic::$name);
+        pub struct $name(std::sync::atomic::$real);
 
         #[allow(dead_code, reason = "both have the same methods")]
         impl $name {
             pub(crate) const fn new(value: $int) -> Self {
-                Self(std::sync::atomic::$name::new(value))
+                Self(std::sync::atomic::$real::new(value))
             }
 
             pub(crate) fn load(&self, order: Ordering) -> $int {
-                self.value(self.cell().load(order))
+                self.value($load(self.cell(), order))
             }
 
             pub(crate) fn store(&self, value: $int, order: Ordering) {
@@ -195,12 +215,12 @@ macro_rules! atomic {
                 self.from_zero().fetch_or(u64::from(bits), order) as $int
             }
 
-            fn cell(&self) -> &'static loom::sync::atomic::AtomicU64 {
-                cell(std::ptr::from_ref(self).addr())
+            fn cell(&self) -> &'static Word {
+                &cell(std::ptr::from_ref(self).addr()).word
             }
 
             /// The cell of an atomic that was made with zero, which holds its very value.
-            fn from_zero(&self) -> &'static loom::sync::atomic::AtomicU64 {
+            fn from_zero(&self) -> &'static Word {
                 assert_eq!(self.0.load(Ordering::Relaxed), 0, "not made with zero");
                 self.cell()
             }
@@ -216,8 +236,24 @@ macro_rules! atomic {
     };
 }
 
-atomic!(AtomicU32, u32);
-atomic!(AtomicU64, u64);
+/// Any value that the orderings allow.
+fn any(cell: &Word, order: Ordering) -> u64 {
+    cell.load(order)
+}
+
+/// The newest value. An older one of a word whose owner changes makes a compare-exchange fail, and
+/// nothing else; but loom would try all of them each time, and come to no end. The models of the
+/// word itself take any.
+fn newest(cell: &Word, order: Ordering) -> u64 {
+    if OLD_BITS.get() {
+        return cell.load(order);
+    }
+    cell.fetch_add(0, order)
+}
+
+atomic!(AtomicU32, AtomicU32, u32, any);
+atomic!(AtomicU64, AtomicU64, u64, any);
+atomic!(OwnedBits, AtomicU64, u64, newest);
 
 /// As `manyhands_os::futex`: whoever has the mutex compares and lies down in one step.
 pub(crate) mod futex {
@@ -226,7 +262,7 @@ pub(crate) mod futex {
     use manyhands_os::Deadline;
     pub(crate) use manyhands_os::futex::{MAX_WATCHES, Scope, Wake, WakeAny};
 
-    use super::{AtomicU32, RUN, Sleeper};
+    use super::{AtomicU32, Flag, RUN, Rc, Sleeper, cell, current, park};
 
     #[derive(Clone, Copy, Debug)]
     pub struct Watch<'a> {
@@ -239,43 +275,43 @@ pub(crate) mod futex {
         if deadline.has_passed() {
             return Wake::TimedOut;
         }
-        let mut sleepers = RUN.sleepers.lock().expect("no panic under the lock");
+        let address = std::ptr::from_ref(word).addr();
+        let sleeper = Sleeper {
+            thread: current(),
+            timed_out: Rc::new(Flag::new(false)),
+        };
+        if !deadline.is_never() {
+            let mut alarms = RUN.alarms.lock().expect("no panic under the lock");
+            alarms.push((address, sleeper.clone()));
+        }
+        let mut sleepers = cell(address)
+            .sleepers
+            .lock()
+            .expect("no panic under the lock");
         // Relaxed: the kernel's comparison makes nothing visible. Who changes the word and wakes
         // afterwards is ordered by the mutex, as by the lock of the kernel's queue.
         if word.load(Relaxed) != expected {
             return Wake::Changed;
         }
-        let ticket = sleepers.next;
-        sleepers.next += 1;
-        sleepers.queue.push(Sleeper {
-            address: std::ptr::from_ref(word).addr(),
-            ticket,
-            may_time_out: !deadline.is_never(),
-        });
-        while sleepers
-            .queue
-            .iter()
-            .any(|sleeper| sleeper.ticket == ticket)
-        {
-            sleepers = RUN.woken.wait(sleepers).expect("no panic under the lock");
+        sleepers.push(sleeper.clone());
+        // Nothing comes in between, as far as loom is concerned.
+        drop(sleepers);
+        park();
+        if sleeper.timed_out.get() {
+            Wake::TimedOut
+        } else {
+            Wake::Woken
         }
-        if sleepers.timed_out.contains(&ticket) {
-            return Wake::TimedOut;
-        }
-        Wake::Woken
     }
 
     pub(crate) fn wake(word: &AtomicU32, count: u32, _: Scope) -> u32 {
-        let address = std::ptr::from_ref(word).addr();
-        let mut sleepers = RUN.sleepers.lock().expect("no panic under the lock");
-        let mut woken = 0;
-        sleepers.queue.retain(|sleeper| {
-            let wakes = sleeper.address == address && woken < count;
-            woken += u32::from(wakes);
-            !wakes
-        });
-        RUN.woken.notify_all();
-        woken
+        let cell = cell(std::ptr::from_ref(word).addr());
+        let mut sleepers = cell.sleepers.lock().expect("no panic under the lock");
+        let count = sleepers.len().min(count as usize);
+        for sleeper in sleepers.drain(..count) {
+            sleeper.thread.unpark();
+        }
+        count as u32
     }
 
     pub(crate) fn wake_all(word: &AtomicU32, scope: Scope) -> u32 {

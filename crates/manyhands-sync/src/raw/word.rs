@@ -39,7 +39,7 @@ use manyhands_os::Deadline;
 
 use crate::primitive::futex::{Scope, Wake};
 use crate::primitive::robust::{OWNER, OWNER_DIED, WAITERS};
-use crate::primitive::{AtomicU64, is_planted, sleep, spin, wake};
+use crate::primitive::{OwnedBits, is_planted, sleep, spin, wake};
 
 /// One step of the epoch.
 const EPOCH: u64 = 1 << 32;
@@ -48,7 +48,7 @@ const EPOCH: u64 = 1 << 32;
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Word {
-    bits: AtomicU64,
+    bits: OwnedBits,
 }
 
 /// A word was taken.
@@ -66,7 +66,7 @@ impl Word {
     /// A free word.
     pub const fn new() -> Self {
         Self {
-            bits: AtomicU64::new(0),
+            bits: OwnedBits::new(0),
         }
     }
 }
