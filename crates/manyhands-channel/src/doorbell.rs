@@ -10,10 +10,10 @@ use manyhands_os::futex::{self, Scope, Watch};
 use manyhands_shm::arena::{self, Participant};
 use manyhands_shm::{NoSpace, Shareable, Shared};
 use manyhands_sync::life::{self, MAX_LIVES, WaitEnd};
+use manyhands_sync::spin::Spin;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::primitive::AtomicU32;
-use crate::ring::Spin;
 
 /// How often the deaths are looked at that the kernel does not watch for us.
 const UNWATCHED_SLICE: Duration = Duration::from_millis(50);
@@ -132,8 +132,9 @@ impl Doorbell {
             if deadline.has_passed() {
                 return Rung::TimedOut;
             }
+            let changed = || self.seen() != seen;
             self.spin
-                .wait(|| self.seen() != seen, || self.sleep(seen, lives, deadline));
+                .wait(deadline, changed, || self.sleep(seen, lives, deadline));
         }
     }
 

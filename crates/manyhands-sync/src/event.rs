@@ -10,6 +10,7 @@ use crate::primitive::futex::{self, Scope};
 use crate::primitive::{AtomicU32, is_planted};
 use crate::raw::{ShortLock, net};
 use crate::shareable::Shareable;
+use crate::spin::Spin;
 
 /// A flag which threads, or processes in shared memory, set, clear and wait for.
 ///
@@ -43,7 +44,7 @@ pub struct Event {
     /// Bit 0: set. Above it: how often it was set; in private memory sleepers sleep on it.
     state: AtomicU32,
     mode: AtomicU32,
-    _padding: u32,
+    spin: Spin,
 }
 
 const SET: u32 = 1;
@@ -67,7 +68,7 @@ impl Event {
             sequence: AtomicU32::new(0),
             state: AtomicU32::new(0),
             mode: AtomicU32::new(PRIVATE),
-            _padding: 0,
+            spin: Spin::new(),
         }
     }
 
@@ -140,8 +141,7 @@ impl Event {
             return self.wait_shared(before, deadline);
         }
         loop {
-            let slice = deadline.earlier(net::slice());
-            let _ = futex::wait(&self.state, before, Scope::Private, slice);
+            self.sleep(&self.state, before, Scope::Private, deadline);
             // The flag was not set, so only a `set` changes the state; a `clear` may follow it.
             if self.state.load(Acquire) != before {
                 return true;
@@ -183,9 +183,17 @@ impl Event {
             if deadline.has_passed() {
                 return false;
             }
-            let slice = deadline.earlier(net::slice());
-            let _ = futex::wait(&self.sequence, sequence, Scope::Shared, slice);
+            self.sleep(&self.sequence, sequence, Scope::Shared, deadline);
         }
+    }
+
+    /// Looks at a word for a while, then sleeps on it.
+    fn sleep(&self, word: &AtomicU32, expected: u32, scope: Scope, deadline: Deadline) {
+        // Relaxed: the caller looks again.
+        let changed = || word.load(Relaxed) != expected;
+        self.spin.wait(deadline, changed, || {
+            futex::wait(word, expected, scope, deadline.earlier(net::slice()))
+        });
     }
 
     fn is_shared(&self) -> bool {

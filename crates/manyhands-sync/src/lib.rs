@@ -24,6 +24,7 @@ mod rlock;
 mod rwlock;
 mod semaphore;
 mod shareable;
+pub mod spin;
 
 pub use barrier::{Barrier, BarrierState, Broken, NoParties};
 pub use condition::{Condition, ConditionState, WaitError};

@@ -9,6 +9,7 @@ use manyhands_os::process::Identity;
 use manyhands_shm::arena::{self, Participant};
 use manyhands_shm::{ArenaError, Region, handoff};
 use manyhands_sync::life::{self, WaitEnd};
+use manyhands_sync::spin::Spin;
 use serde::ser::SerializeTuple;
 use serde::{Serialize, Serializer};
 
@@ -20,7 +21,6 @@ use crate::ring::layout::Seat;
 use crate::ring::memory::Mapped;
 use crate::ring::parking::Parking;
 use crate::ring::seat::{SeatState, SeatWord};
-use crate::ring::spin::Spin;
 
 /// Which end of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl Endpoint {
         // Acquire: partner is the change of the seat, see `rouse`.
         let changed = || ready() || seat.word.load(Acquire) != word.to_bits();
         let parking = side.parking(memory);
-        spin.wait(&changed, || {
+        spin.wait(deadline, &changed, || {
             parking.sleep(
                 || !changed(),
                 |futex, expected| {

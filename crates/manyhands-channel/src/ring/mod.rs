@@ -18,8 +18,6 @@ mod one_to_one;
 mod producer;
 #[cfg(not(loom))]
 mod seat;
-#[cfg(not(loom))]
-mod spin;
 
 #[cfg(not(loom))]
 pub use consumer::Consumer;
@@ -33,8 +31,6 @@ pub use error::{RecvError, RingError, SendError};
 pub use one_to_one::ring;
 #[cfg(not(loom))]
 pub use producer::{Producer, Progress, Slot};
-#[cfg(not(loom))]
-pub(crate) use spin::Spin;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
-use crate::life::{WaitEnd, wait};
+use crate::life::WaitEnd;
 use crate::member::{self, Member};
 use crate::primitive::futex::{self, Scope, Watch};
 use crate::primitive::{AtomicU32, AtomicU64};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
+use crate::spin::Spin;
 
 /// Who has arrived, and how the last generations ended.
 ///
@@ -42,6 +43,7 @@ pub(crate) struct RawBarrier {
     parties: u32,
     reason: AtomicU32,
     shared: AtomicU32,
+    spin: Spin,
     ledger: Ledger,
 }
 
@@ -85,6 +87,7 @@ impl RawBarrier {
             parties,
             reason: AtomicU32::new(ABORTED),
             shared: AtomicU32::new(0),
+            spin: Spin::new(),
             ledger: Ledger::new(),
         }
     }
@@ -235,7 +238,7 @@ impl RawBarrier {
             expected,
             scope: Scope::Shared,
         };
-        lives.with(|lives| wait(object, lives, deadline)) == WaitEnd::TimedOut
+        lives.wait(&self.spin, object, deadline) == WaitEnd::TimedOut
     }
 
     /// A party's time is up: that breaks the barrier, unless its meeting has ended meanwhile.

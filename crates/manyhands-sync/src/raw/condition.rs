@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::Deadline;
 
-use crate::life::{WaitEnd, wait};
+use crate::life::WaitEnd;
 use crate::member::{self, Member};
 use crate::primitive::AtomicU32;
 use crate::primitive::futex::{self, Scope, Watch};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
+use crate::spin::Spin;
 
 /// Who waits, in the order of coming.
 ///
@@ -43,6 +44,7 @@ pub(crate) struct RawCondition {
     /// Moves on with every notification; who found no free ticket sleeps here.
     overflow: AtomicU32,
     shared: AtomicU32,
+    spin: Spin,
     tickets: [AtomicU32; TICKETS],
     ledger: Ledger,
 }
@@ -75,6 +77,7 @@ impl RawCondition {
             used: AtomicU32::new(0),
             overflow: AtomicU32::new(0),
             shared: AtomicU32::new(0),
+            spin: Spin::new(),
             tickets: [const { AtomicU32::new(0) }; TICKETS],
             ledger: Ledger::new(),
         }
@@ -135,7 +138,7 @@ impl RawCondition {
                 };
                 (watch, lives)
             };
-            if lives.with(|lives| wait(watch, lives, deadline)) == WaitEnd::TimedOut {
+            if lives.wait(&self.spin, watch, deadline) == WaitEnd::TimedOut {
                 return self.withdraw(enrolled);
             }
         }

@@ -7,11 +7,14 @@
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
+use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
-use crate::life::{LifeWord, MAX_LIVES};
+use crate::life::{LifeWord, MAX_LIVES, WaitEnd, wait};
 use crate::member::{self, Member, SLOTS};
+use crate::primitive::futex::Watch;
 use crate::primitive::{AtomicU32, AtomicU64};
+use crate::spin::Spin;
 
 /// The shares of all members; 4 KiB, all empty when zeroed.
 ///
@@ -144,14 +147,18 @@ impl Lives {
         len: 0,
     };
 
-    /// Hands them to `wait`.
-    pub(crate) fn with<R>(&self, wait: impl FnOnce(&[&LifeWord]) -> R) -> R {
+    /// As [`wait`] for `object` and for these lives, after looking at the object for a while.
+    pub(crate) fn wait(&self, spin: &Spin, object: Watch<'_>, deadline: Deadline) -> WaitEnd {
         static NOBODY: LifeWord = LifeWord::new();
         let mut list = [&NOBODY; MAX_LIVES];
         for (place, life) in list.iter_mut().zip(self.lives.iter().flatten()) {
             *place = life;
         }
-        wait(&list[..self.len])
+        // Relaxed: whoever is woken passes through the section of the object.
+        let changed = || object.word.load(Relaxed) != object.expected;
+        let sleep = || wait(object, &list[..self.len], deadline);
+        spin.wait(deadline, changed, sleep)
+            .unwrap_or(WaitEnd::Woken)
     }
 }
 

@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::Deadline;
 
-use crate::life::{WaitEnd, wait};
+use crate::life::WaitEnd;
 use crate::member::{self, Member};
 use crate::primitive::AtomicU32;
 use crate::primitive::futex::{self, Scope, Watch};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{Acquired, RawLock, RefusedLock, ShortGuard, ShortLock};
+use crate::spin::Spin;
 
 /// A lock for readers and writers in private or shared memory.
 ///
@@ -37,6 +38,7 @@ pub(crate) struct RawRwLock {
     /// Readers in private memory, and those of processes that are no members.
     unnamed: AtomicU32,
     shared: AtomicU32,
+    spin: Spin,
     gate: RawLock,
     ledger: Ledger,
 }
@@ -49,6 +51,7 @@ impl RawRwLock {
             barred: AtomicU32::new(0),
             unnamed: AtomicU32::new(0),
             shared: AtomicU32::new(0),
+            spin: Spin::new(),
             gate: RawLock::new(),
             ledger: Ledger::new(),
         }
@@ -169,7 +172,7 @@ impl RawRwLock {
                 expected,
                 scope: Scope::Shared,
             };
-            if lives.with(|lives| wait(object, lives, deadline)) == WaitEnd::TimedOut {
+            if lives.wait(&self.spin, object, deadline) == WaitEnd::TimedOut {
                 return false;
             }
         }

@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::Deadline;
 
-use crate::life::{WaitEnd, wait};
+use crate::life::WaitEnd;
 use crate::member::{self, Member};
 use crate::primitive::AtomicU32;
 use crate::primitive::futex::{self, Scope, Watch};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{RawLock, RefusedLock, ShortGuard, ShortLock};
+use crate::spin::Spin;
 
 /// A count of permits, with who has them.
 ///
@@ -36,7 +37,7 @@ pub(crate) struct RawSemaphore {
     /// Permits of threads in private memory, and of processes that are no members.
     unnamed: AtomicU32,
     shared: AtomicU32,
-    _padding: u32,
+    spin: Spin,
     turnstile: RawLock,
     ledger: Ledger,
 }
@@ -57,7 +58,7 @@ impl RawSemaphore {
             supply: AtomicU32::new(permits),
             unnamed: AtomicU32::new(0),
             shared: AtomicU32::new(0),
-            _padding: 0,
+            spin: Spin::new(),
             turnstile: RawLock::new(),
             ledger: Ledger::new(),
         }
@@ -132,7 +133,7 @@ impl RawSemaphore {
                 expected,
                 scope: Scope::Shared,
             };
-            if lives.with(|lives| wait(object, lives, deadline)) == WaitEnd::TimedOut {
+            if lives.wait(&self.spin, object, deadline) == WaitEnd::TimedOut {
                 return Err(Refused::TimedOut);
             }
         }
