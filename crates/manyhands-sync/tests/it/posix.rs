@@ -3,16 +3,18 @@
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
+use manyhands_os::process::thread_id;
 use manyhands_sync::posix::{AdoptError, PosixLock, RenewError};
 use manyhands_sync::{LockError, LockTimeoutError, TryLockError};
 use raw_sync::Timeout;
 use raw_sync::locks::{LockImpl, LockInit, Mutex};
 
-use crate::{SOON, until};
+use crate::{LONG, SOON, until};
 
 /// What lies in shared memory: room for a mutex that need not be aligned, and the data.
 struct Place {
@@ -166,7 +168,7 @@ fn lock_that_raw_sync_made_is_adopted_and_made_robust() {
     assert!(matches!(error, RenewError::InUse));
     assert!(
         matches!(lock.lock_timeout(SOON), Err(LockTimeoutError::TimedOut { holder, .. })
-        if holder == Some(manyhands_os::process::thread_id()))
+        if holder == Some(thread_id()))
     );
     drop(guard);
     // SAFETY: as above.
@@ -234,28 +236,39 @@ fn lock_that_c_leaves_unrepaired_is_lost_for_all() {
 
 #[test]
 fn unrepaired_lock_wakes_who_sleeps_in_the_c_library() {
-    let place = Place::new();
+    // Not on the stack: a thread that is never woken stays with it.
+    let place: &'static Place = Box::leak(Box::new(Place::new()));
     let lock = place.place();
     place.die_inside();
     let Err(LockError::OwnerDied { guard, .. }) = lock.lock() else {
         panic!("the death must be told");
     };
-    thread::scope(|threads| {
-        let sleepers = [(); 3].map(|()| {
-            threads.spawn(|| {
-                let told = place.c_lock();
-                assert!(told == 0 || place.c_consistent() == 0);
-                assert_eq!(place.c_unlock(), 0);
-                told
-            })
+    let (sender, answers) = mpsc::channel();
+    for _ in 0..3 {
+        let sender = sender.clone();
+        let (begun, begins) = mpsc::channel();
+        thread::spawn(move || {
+            begun.send(thread_id()).expect("the test waits");
+            let told = place.c_lock();
+            assert!(told == 0 || place.c_consistent() == 0);
+            assert_eq!(place.c_unlock(), 0);
+            sender.send(told).expect("the test waits");
         });
-        until(|| lock.inspect().waiters);
-        drop(guard);
-        let told = sleepers.map(|sleeper| sleeper.join().expect("no panic"));
-        let dead = told.iter().filter(|code| **code == libc::EOWNERDEAD);
-        assert_eq!(dead.count(), 1, "{told:?}");
-    });
+        let thread = begins.recv().expect("it begins");
+        until(|| lock.inspect().waiters && is_asleep(thread));
+    }
+    drop(guard);
+    let mut told: [c_int; 3] = std::array::from_fn(|_| answers.recv_timeout(LONG).expect("a wake"));
+    // They tell after they have left, in any order.
+    told.sort_unstable();
+    assert_eq!(told, [0, 0, libc::EOWNERDEAD]);
     assert!(lock.lock().is_ok());
+}
+
+/// Whether the kernel has put a thread of ours to sleep.
+fn is_asleep(thread: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"));
+    stat.is_ok_and(|stat| stat.contains(") S "))
 }
 
 #[test]
@@ -280,10 +293,7 @@ fn debug_text_and_inspection_tell_the_state() {
     let lock = place.place();
     assert!(format!("{lock:?}").contains("locked: false, robust: true"));
     let guard = lock.lock().expect("it is free");
-    assert_eq!(
-        lock.inspect().thread,
-        Some(manyhands_os::process::thread_id())
-    );
+    assert_eq!(lock.inspect().thread, Some(thread_id()));
     thread::scope(|threads| {
         threads.spawn(|| {
             // The table in the module's docs says so of raw_sync; here the lock is ours.
