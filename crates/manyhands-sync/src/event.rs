@@ -12,6 +12,9 @@ use crate::raw::{ShortLock, net};
 use crate::shareable::Shareable;
 use crate::spin::Spin;
 
+#[cfg(all(feature = "posix", target_env = "gnu", not(loom)))]
+mod reset;
+
 /// A flag which threads, or processes in shared memory, set, clear and wait for.
 ///
 /// A `set` wakes everybody who waited before it, also when a `clear` follows at once. A process
@@ -198,7 +201,7 @@ impl Event {
 
     fn is_shared(&self) -> bool {
         // Relaxed: set once, before anybody else could reach the event.
-        self.mode.load(Relaxed) == SHARED
+        self.mode.load(Relaxed) != PRIVATE
     }
 }
 

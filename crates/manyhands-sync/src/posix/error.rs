@@ -1,4 +1,4 @@
-//! Why a mutex could not be placed, adopted, or made robust.
+//! Why a mutex could not be placed, adopted, or made robust; what an event tells.
 
 use std::{error, fmt};
 
@@ -40,6 +40,14 @@ pub enum RenewError {
     Refused(OsError),
 }
 
+/// The event was not set in time; in the box that raw_sync's `EventImpl::wait` returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventTimedOut;
+
+/// No event of ours lies at the address; in the box of raw_sync's `EventInit::from_existing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAnEvent;
+
 const UNKNOWN_LAYOUT: &str = "this C library lays mutexes out in an unknown way";
 
 impl fmt::Display for PlaceError {
@@ -69,6 +77,22 @@ impl fmt::Display for RenewError {
         }
     }
 }
+
+impl fmt::Display for EventTimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the event was not set in time")
+    }
+}
+
+impl fmt::Display for NotAnEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no event of this library lies here")
+    }
+}
+
+impl error::Error for EventTimedOut {}
+
+impl error::Error for NotAnEvent {}
 
 impl error::Error for PlaceError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {

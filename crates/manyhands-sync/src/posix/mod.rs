@@ -1,4 +1,4 @@
-//! Locks that raw_sync or a C program placed in shared memory.
+//! Locks that raw_sync or a C program placed in shared memory, and events for users of raw_sync.
 //!
 //! Behind the feature `posix`, with glibc only (2.30 or newer): the module is not there with other
 //! C libraries, which lay robust mutexes out in other ways and lack the timed lock on the monotonic
@@ -8,6 +8,8 @@
 //! (`Mutex::from_existing`) and by C programs (`pthread_mutex_lock`); whatever they made for
 //! processes to share, it adopts. What is ours: the death of a holder is told with the guard,
 //! and told again until somebody repairs; all time-outs work, on the clock that nobody sets.
+//!
+//! [`Event`] has the interface of raw_sync's event, and our event behind it.
 //!
 //! # Which lock keeps which promise
 //!
@@ -66,8 +68,10 @@
 //! ```
 
 mod error;
+mod event;
 mod lock;
 mod mutex;
 
-pub use error::{AdoptError, PlaceError, RenewError};
+pub use error::{AdoptError, EventTimedOut, NotAnEvent, PlaceError, RenewError};
+pub use event::Event;
 pub use lock::{PosixLock, PosixLockGuard, PosixLockState};

@@ -1,10 +1,13 @@
 //! The integration tests: one binary, a module for each subject.
 //!
-//! Only threads take part, but for one case, and nobody is a member: what a *process* leaves when it
-//! dies is swept in the package `tests`. The numbers in names are those of the behaviors that CPython's own tests
-//! check.
+//! Only threads take part, but for a few cases, and nobody is a member: what a *process* leaves when
+//! it dies is swept in the package `tests`. The numbers in names are those of the behaviors that
+//! CPython's own tests check.
 
-#![allow(unsafe_code, reason = "a signal handler is installed")]
+#![allow(
+    unsafe_code,
+    reason = "a signal handler is installed, and locks lie in raw memory"
+)]
 
 use std::sync::Arc;
 use std::thread;
@@ -17,10 +20,6 @@ mod barriers;
 // Waiting for a notification, in turn.
 mod conditions;
 // The same cases for every lock, ours and others'.
-#[allow(
-    unsafe_code,
-    reason = "locks lie in memory that another process maps, too"
-)]
 mod conformance;
 // Threads that would wait for themselves.
 #[cfg(any(debug_assertions, feature = "deadlock-detection"))]
@@ -33,11 +32,10 @@ mod locks;
 mod once;
 // Locks that raw_sync and C programs made or use.
 #[cfg(all(feature = "posix", target_env = "gnu"))]
-#[allow(
-    unsafe_code,
-    reason = "the C library's functions and raw_sync take raw memory"
-)]
 mod posix;
+// Our event for users of raw_sync.
+#[cfg(all(feature = "posix", target_env = "gnu"))]
+mod posix_events;
 // Locks that their holder may take again.
 mod rlocks;
 // Many readers or one writer.

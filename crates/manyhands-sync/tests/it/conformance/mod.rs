@@ -16,7 +16,7 @@ use subjects::{End, Kind, Memory, Outcome, Subject, Wait};
 
 use crate::{LONG, SOON, until};
 
-mod subjects;
+pub(crate) mod subjects;
 
 /// `Ok` when the promise is kept, else how it is broken.
 type Verdict = Result<(), String>;

@@ -68,7 +68,7 @@ pub(super) trait Subject: Send + Sync {
 }
 
 /// Memory that processes share: the lock at its start, and what the posix kinds keep beside it.
-pub(super) struct Memory {
+pub(crate) struct Memory {
     file: Memfd,
     map: Map,
 }
@@ -80,14 +80,14 @@ const SIZE: u64 = 4096;
 
 impl Memory {
     /// Fresh memory; it stays, since threads that wait for ever are left behind with it.
-    pub(super) fn fresh() -> &'static Self {
+    pub(crate) fn fresh() -> &'static Self {
         let file = Memfd::create("conformance", SIZE).expect("a descriptor");
         file.reserve(0, SIZE).expect("a page");
         Self::of(file)
     }
 
     /// The memory of another process, by what [`name`](Self::name) said there.
-    pub(super) fn named(name: &str) -> &'static Self {
+    pub(crate) fn named(name: &str) -> &'static Self {
         let file = File::options().read(true).write(true).open(name);
         let descriptor = OwnedFd::from(file.expect("the other process lives"));
         Self::of(Memfd::from_fd(descriptor).expect("it is sealed"))
@@ -98,9 +98,15 @@ impl Memory {
         Box::leak(Box::new(Self { file, map }))
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let descriptor = self.file.as_fd().as_raw_fd();
         format!("/proc/{}/fd/{descriptor}", std::process::id())
+    }
+
+    /// Where it begins.
+    #[cfg(all(feature = "posix", target_env = "gnu"))]
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.map.as_ptr()
     }
 
     fn at<T>(&'static self, offset: usize) -> &'static T {
@@ -111,7 +117,7 @@ impl Memory {
     }
 
     /// A word for the two processes to tell each other something.
-    pub(super) fn flag(&'static self) -> &'static AtomicU32 {
+    pub(crate) fn flag(&'static self) -> &'static AtomicU32 {
         self.at(FLAG)
     }
 
