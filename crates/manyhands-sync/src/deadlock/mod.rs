@@ -50,6 +50,11 @@ pub(crate) fn watch<G>(
 /// Says that this thread waits for `lock`, if that can be said; fails if it would wait for ever.
 #[cold]
 pub(crate) fn announce(lock: &RawLock, site: &Location<'_>) -> Result<Option<Waiting>, Cycle> {
+    let is_mine = lock.holder() == Some(thread_id());
+    if !is_mine && !lock.is_shared() {
+        // In no graph. Nothing was allocated so far, so an allocator may have such a lock.
+        return Ok(None);
+    }
     let members = member::all();
     let graph = members.and_then(|members| members.graph());
     let offset = graph.and_then(|graph| graph.offset_of(lock));
@@ -60,7 +65,7 @@ pub(crate) fn announce(lock: &RawLock, site: &Location<'_>) -> Result<Option<Wai
         lock: offset.unwrap_or((&raw const *lock).addr() as u64),
         site: site.to_string(),
     };
-    if lock.holder() == Some(wait.thread) {
+    if is_mine {
         return Err(Cycle::new(vec![wait]));
     }
     let (Some(members), Some(graph), Some(_)) = (members, graph, offset) else {
