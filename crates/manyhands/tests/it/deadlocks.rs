@@ -1,11 +1,15 @@
 //! Threads and processes that wait for each other in a circle: who is told of it, and who is not.
 
 use std::sync::Barrier as ThreadBarrier;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
+use std::time::Instant;
 
 use manyhands::sync::deadlock::Cycle;
 use manyhands::{
-    Barrier, Lock, LockError, Once, Process, RLock, RwLock, Shareable, Shared, Thread,
+    Barrier, Event, Lock, LockError, LockGuard, Once, Process, RLock, RwLock, Shareable, Shared,
+    Thread,
 };
 
 use crate::LONG;
@@ -18,12 +22,15 @@ struct Ring {
 }
 
 impl Ring {
-    fn of(parties: u32) -> Shared<Self> {
-        let ring = Self {
+    fn new(parties: u32) -> Self {
+        Self {
             locks: [(); 3].map(|()| Lock::new(0)),
             together: Barrier::new(parties).expect("some"),
-        };
-        Shared::new(ring).expect("room")
+        }
+    }
+
+    fn of(parties: u32) -> Shared<Self> {
+        Shared::new(Self::new(parties)).expect("room")
     }
 }
 
@@ -137,9 +144,9 @@ fn dead_process_is_told_as_dead_and_not_as_one_that_waits() {
         let first = ring.locks[0].lock().expect("it is free");
         let mut child =
             Process::spawn(hold_one_and_wait_for_another, (ring.clone(),)).expect("a child");
-        let end = std::time::Instant::now() + LONG;
+        let end = Instant::now() + LONG;
         while !ring.locks[0].inspect().waiters {
-            assert!(std::time::Instant::now() < end, "the child never came");
+            assert!(Instant::now() < end, "the child never came");
             thread::yield_now();
         }
         let Err(LockError::Deadlock { cycle }) = ring.locks[1].lock() else {
@@ -327,4 +334,94 @@ fn who_leaves_its_locks_when_told_of_a_circle_lets_everybody_finish() {
     in_threads_and_processes(take_in_any_order, |ring| {
         Process::spawn(take_in_any_order, (ring,)).expect("a child")
     });
+}
+
+/// A ring whose users are killed.
+#[derive(Shareable)]
+struct Street {
+    ring: Ring,
+    stop: Event,
+    pairs: AtomicU32,
+    circles: AtomicU32,
+}
+
+/// The data, also after a death; `None` when it was told of a circle.
+fn guard_of<'a>(
+    taken: Result<LockGuard<'a, u32>, LockError<LockGuard<'a, u32>>>,
+) -> Option<LockGuard<'a, u32>> {
+    match taken {
+        Ok(guard) => Some(guard),
+        Err(LockError::OwnerDied { mut guard, .. }) => {
+            guard.mark_consistent();
+            Some(guard)
+        }
+        Err(LockError::Deadlock { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Takes pairs of locks until it is stopped.
+fn go_on(street: Shared<Street>, in_order: bool) {
+    for step in 0.. {
+        if street.stop.is_set() {
+            return;
+        }
+        let mut pair = pair(step);
+        if in_order {
+            pair.sort_unstable();
+        }
+        let locks = pair.map(|index| &street.ring.locks[index]);
+        let first = guard_of(locks[0].lock());
+        thread::yield_now();
+        let second = guard_of(locks[1].lock());
+        let count = if first.is_some() && second.is_some() {
+            &street.pairs
+        } else {
+            &street.circles
+        };
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+/// Three processes take pairs of locks; two of them are killed again and again, at any point.
+/// Returns how many circles were told.
+fn kill_and_go_on(in_order: bool) -> u32 {
+    let street = Street {
+        ring: Ring::new(1),
+        stop: Event::new(),
+        pairs: AtomicU32::new(0),
+        circles: AtomicU32::new(0),
+    };
+    let street = Shared::new(street).expect("room");
+    let spawn = || Process::spawn(go_on, (street.clone(), in_order)).expect("a child");
+    let mut survivor = spawn();
+    let mut victims = [spawn(), spawn()];
+    for round in 0..60 {
+        // They come on a little, and not as much each time.
+        let before = street.pairs.load(Relaxed);
+        let end = Instant::now() + LONG;
+        while street.pairs.load(Relaxed).wrapping_sub(before) < 1 + round % 7 {
+            assert!(Instant::now() < end, "they wait for ever");
+            thread::yield_now();
+        }
+        let victim = &mut victims[round as usize % 2];
+        victim.kill().expect("it lives");
+        *victim = spawn();
+    }
+    street.stop.set();
+    for process in victims.iter_mut().chain([&mut survivor]) {
+        let end = process.join_timeout(LONG).expect("no panic");
+        end.expect("nobody waits for ever");
+    }
+    street.circles.load(Relaxed)
+}
+
+#[test]
+fn nobody_is_told_of_a_circle_when_those_who_take_locks_in_order_are_killed() {
+    assert_eq!(kill_and_go_on(true), 0);
+}
+
+#[test]
+fn everybody_goes_on_when_some_are_killed_who_wait_in_a_circle() {
+    kill_and_go_on(false);
 }
