@@ -79,12 +79,7 @@ impl LifeWord {
     ///
     /// Whoever sleeps by hand must call [`pass_on`](Self::pass_on) when it wakes; [`wait`] does.
     pub fn watch(&self) -> Option<Watch<'_>> {
-        let expected = self.bits();
-        is_alive(expected).then(|| Watch {
-            word: self.half(),
-            expected,
-            scope: Scope::Shared,
-        })
+        Seen::new(self).watch()
     }
 
     /// Wakes the other sleepers of a dead word: the kernel wakes one only.
@@ -209,6 +204,59 @@ pub fn wait(object: Watch<'_>, lives: &[&LifeWord], deadline: Deadline) -> WaitE
         lives.len() <= MAX_LIVES,
         "one wait watches at most {MAX_LIVES} lives"
     );
+    let mut seen = [Seen::OVER; MAX_LIVES];
+    for (place, life) in seen.iter_mut().zip(lives) {
+        *place = Seen::new(life);
+    }
+    wait_seen(object, &seen[..lives.len()], deadline)
+}
+
+/// A life as it was at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    life: &'a LifeWord,
+    bits: u32,
+}
+
+impl<'a> Seen<'a> {
+    /// A life that is over.
+    pub(crate) const OVER: Seen<'static> = {
+        static NOBODY: LifeWord = LifeWord::new();
+        Seen {
+            life: &NOBODY,
+            bits: OWNER_DIED,
+        }
+    };
+
+    /// As it is now.
+    pub(crate) fn new(life: &'a LifeWord) -> Self {
+        Self {
+            life,
+            bits: life.bits(),
+        }
+    }
+
+    /// Whether nobody held it.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.bits == 0
+    }
+
+    fn watch(&self) -> Option<Watch<'a>> {
+        is_alive(self.bits).then(|| Watch {
+            word: self.life.half(),
+            expected: self.bits,
+            scope: Scope::Shared,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        !self.life.is_alive()
+    }
+}
+
+/// As [`wait`], for at most [`MAX_LIVES`] lives that were seen before. When one of them has ended since
+/// and another process has its word, the wait ends `Woken`.
+pub(crate) fn wait_seen(object: Watch<'_>, lives: &[Seen<'_>], deadline: Deadline) -> WaitEnd {
     if lives.is_empty() {
         return match futex::wait(object.word, object.expected, object.scope, deadline) {
             Wake::TimedOut => WaitEnd::TimedOut,
@@ -216,8 +264,8 @@ pub fn wait(object: Watch<'_>, lives: &[&LifeWord], deadline: Deadline) -> WaitE
         };
     }
     let mut watches = [object; MAX_WATCHES];
-    for (index, life) in lives.iter().enumerate() {
-        match life.watch() {
+    for (index, seen) in lives.iter().enumerate() {
+        match seen.watch() {
             Some(watch) => watches[1 + index] = watch,
             None => return ended(lives, index),
         }
@@ -226,10 +274,10 @@ pub fn wait(object: Watch<'_>, lives: &[&LifeWord], deadline: Deadline) -> WaitE
     // kernel wakes the next sleeper: the life is announced. One can be, so it is the first; the
     // net of `slice` is under the others.
     let head = robust::head();
-    let former = head.announce(head.entry_of((&raw const *lives[0]).cast()));
+    let former = head.announce(head.entry_of((&raw const *lives[0].life).cast()));
     let slice = deadline.earlier(net::slice());
     let end = futex::wait_any(&watches[..=lives.len()], slice);
-    let end = match lives.iter().position(|life| !life.is_alive()) {
+    let end = match lives.iter().position(Seen::is_over) {
         Some(index) => ended(lives, index),
         None if end == WakeAny::TimedOut && deadline.has_passed() => WaitEnd::TimedOut,
         None => WaitEnd::Woken,
@@ -238,8 +286,8 @@ pub fn wait(object: Watch<'_>, lives: &[&LifeWord], deadline: Deadline) -> WaitE
     end
 }
 
-fn ended(lives: &[&LifeWord], index: usize) -> WaitEnd {
-    lives[index].pass_on();
+fn ended(lives: &[Seen<'_>], index: usize) -> WaitEnd {
+    lives[index].life.pass_on();
     WaitEnd::Death(index)
 }
 
@@ -279,6 +327,27 @@ mod tests {
         assert_eq!(life.watch().map(|watch| watch.expected), None);
         life.clear();
         assert!(life.is_vacant());
+    }
+
+    #[test]
+    fn wait_for_a_life_ends_though_another_process_has_its_word() {
+        let life = leak();
+        let seen = std::thread::spawn(|| {
+            assert!(life.hold());
+            Seen::new(life)
+        });
+        // A joined thread is dead, and so is the life that it held.
+        let seen = seen.join().expect("no panic");
+        life.clear();
+        crate::keeper::hold(life).expect("vacant again");
+        let word = AtomicU32::new(0);
+        let object = Watch {
+            word: &word,
+            expected: 0,
+            scope: Scope::Private,
+        };
+        let late = Deadline::after(Duration::from_secs(60));
+        assert_eq!(wait_seen(object, &[seen], late), WaitEnd::Woken);
     }
 
     #[test]

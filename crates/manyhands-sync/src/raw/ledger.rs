@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
-use crate::life::{LifeWord, MAX_LIVES, WaitEnd, wait};
+use crate::life::{MAX_LIVES, Seen, WaitEnd, wait_seen};
 use crate::member::{self, Member, SLOTS};
 use crate::primitive::futex::Watch;
 use crate::primitive::{AtomicU32, AtomicU64};
@@ -30,7 +30,7 @@ pub(crate) struct Ledger {
 
 /// The lives of those who have a share, as one wait can watch.
 pub(crate) struct Lives {
-    lives: [Option<&'static LifeWord>; MAX_LIVES],
+    seen: [Seen<'static>; MAX_LIVES],
     len: usize,
 }
 
@@ -111,16 +111,19 @@ impl Ledger {
     /// The caller's own is left out: its death ends the caller's wait too. And it would do harm. The
     /// kernel wakes one sleeper for a death, and could choose a thread of the very process that is
     /// dying, which hands nothing on.
+    ///
+    /// They are watched as they are seen here. A life word passes to the next process when its first
+    /// one is dead and reaped; whoever looked at it later only would watch a stranger.
     pub(crate) fn lives(&self) -> Lives {
-        let mut lives = Lives {
-            lives: [None; MAX_LIVES],
-            len: 0,
-        };
+        let mut lives = Lives::NONE;
         let me = member::current();
         let others = self.walk().filter(|(member, _)| Some(*member) != me);
         for (member, _) in others.take(MAX_LIVES) {
-            if let Some(life) = member::life(member).filter(|life| !life.is_vacant()) {
-                lives.lives[lives.len] = Some(life);
+            let seen = member::life(member).map(Seen::new);
+            // Asked again: what was seen belongs to this member only if it is there still.
+            let seen = seen.filter(|_| member::life(member).is_some());
+            if seen.is_none_or(|seen| !seen.is_vacant()) {
+                lives.seen[lives.len] = seen.unwrap_or(Seen::OVER);
                 lives.len += 1;
             }
         }
@@ -143,20 +146,16 @@ impl Ledger {
 impl Lives {
     /// No lives: only the word is waited for.
     pub(crate) const NONE: Self = Self {
-        lives: [None; MAX_LIVES],
+        seen: [Seen::OVER; MAX_LIVES],
         len: 0,
     };
 
-    /// As [`wait`] for `object` and for these lives, after looking at the object for a while.
+    /// As [`wait`](crate::life::wait) for `object` and for these lives, after looking at the object
+    /// for a while.
     pub(crate) fn wait(&self, spin: &Spin, object: Watch<'_>, deadline: Deadline) -> WaitEnd {
-        static NOBODY: LifeWord = LifeWord::new();
-        let mut list = [&NOBODY; MAX_LIVES];
-        for (place, life) in list.iter_mut().zip(self.lives.iter().flatten()) {
-            *place = life;
-        }
         // Relaxed: whoever is woken passes through the section of the object.
         let changed = || object.word.load(Relaxed) != object.expected;
-        let sleep = || wait(object, &list[..self.len], deadline);
+        let sleep = || wait_seen(object, &self.seen[..self.len], deadline);
         spin.wait(deadline, changed, sleep)
             .unwrap_or(WaitEnd::Woken)
     }
