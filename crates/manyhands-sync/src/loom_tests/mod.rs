@@ -13,13 +13,18 @@
 //! What loom cannot show here is a death between two accesses: `tests/` kills a real process at
 //! every instruction instead.
 
+mod condition;
 mod event;
 mod word;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use loom::cell::UnsafeCell;
 use loom::thread::{JoinHandle, spawn};
+
+/// A time that is over when `time_passes` is called, for those who sleep then.
+const LATER: Duration = Duration::from_secs(1 << 30);
 
 /// An object of the room, with a value whose uses it must order: loom reports two at a time.
 struct Guarding<O> {

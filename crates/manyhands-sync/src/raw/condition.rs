@@ -6,8 +6,8 @@ use manyhands_os::Deadline;
 
 use crate::life::WaitEnd;
 use crate::member::{self, Member};
-use crate::primitive::AtomicU32;
 use crate::primitive::futex::{self, Scope, Watch};
+use crate::primitive::{AtomicU32, is_planted};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
 use crate::spin::Spin;
@@ -236,7 +236,9 @@ impl RawCondition {
         let ticket = word.load(Relaxed);
         // The number stays, the flips wrap within their bits.
         let flipped = ticket & !0xff | ticket.wrapping_add(1) & 0xff;
-        word.store(flipped, Relaxed);
+        if !is_planted("condition") {
+            word.store(flipped, Relaxed);
+        }
         futex::wake_all(word, Scope::Shared);
         word.store(0, Relaxed);
     }
