@@ -15,6 +15,7 @@
 
 mod condition;
 mod event;
+mod semaphore;
 mod word;
 
 use std::sync::Arc;

@@ -6,8 +6,8 @@ use manyhands_os::Deadline;
 
 use crate::life::WaitEnd;
 use crate::member::{self, Member};
-use crate::primitive::AtomicU32;
 use crate::primitive::futex::{self, Scope, Watch};
+use crate::primitive::{AtomicU32, is_planted};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{RawLock, RefusedLock, ShortGuard, ShortLock};
 use crate::spin::Spin;
@@ -268,9 +268,11 @@ impl Inside<'_> {
     fn wake(&self, permits: u32) {
         let semaphore = self.semaphore;
         if permits > 0 && semaphore.has_waiters() {
-            semaphore
-                .sequence
-                .store(semaphore.sequence.load(Relaxed).wrapping_add(1), Relaxed);
+            if !is_planted("semaphore") {
+                semaphore
+                    .sequence
+                    .store(semaphore.sequence.load(Relaxed).wrapping_add(1), Relaxed);
+            }
             futex::wake_all(&semaphore.sequence, Scope::Shared);
         }
     }
