@@ -13,6 +13,7 @@
 //! What loom cannot show here is a death between two accesses: `tests/` kills a real process at
 //! every instruction instead.
 
+mod barrier;
 mod condition;
 mod event;
 mod semaphore;

@@ -8,7 +8,7 @@ use manyhands_os::process::Identity;
 use crate::life::WaitEnd;
 use crate::member::{self, Member};
 use crate::primitive::futex::{self, Scope, Watch};
-use crate::primitive::{AtomicU32, AtomicU64};
+use crate::primitive::{AtomicU32, AtomicU64, is_planted};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
 use crate::spin::Spin;
@@ -283,8 +283,10 @@ impl RawBarrier {
 
     /// Wakes everybody before the commit: whoever wakes waits for the section.
     fn wake(&self) {
-        self.sequence
-            .store(self.sequence.load(Relaxed).wrapping_add(1), Relaxed);
+        if !is_planted("barrier") {
+            self.sequence
+                .store(self.sequence.load(Relaxed).wrapping_add(1), Relaxed);
+        }
         futex::wake_all(&self.sequence, Scope::Shared);
     }
 
