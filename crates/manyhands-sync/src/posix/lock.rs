@@ -28,6 +28,9 @@ use crate::shareable::Shareable;
 /// * A C program that unlocks without `pthread_mutex_consistent` makes the mutex unusable for all:
 ///   [`LockError::NotRecoverable`]. raw_sync never repairs; it treats the news as a failure and
 ///   leaves the lock taken: whoever comes next waits until that thread ends.
+/// * The C library's unlock can lose sleepers when the one that it woke is killed at once. Who waits
+///   here looks again each second, and so is late at worst; a C program or raw_sync then waits until
+///   somebody else has waited.
 /// * A *panic* while holding it is no death: the guard unwinds, nothing is poisoned.
 /// * It is not re-entrant: a thread that locks it twice waits for itself, or panics if the mutex was
 ///   made error-checking.

@@ -34,6 +34,8 @@ use manyhands_os::process::thread_id;
 use manyhands_os::robust::{self, LIST_LIMIT, OWNER, OWNER_DIED, Place, WAITERS};
 use manyhands_os::{Deadline, OsError};
 
+use crate::raw::net;
+
 unsafe extern "C" {
     /// As `pthread_mutex_timedlock`, on any clock; in glibc since 2.30.
     fn pthread_mutex_clocklock(
@@ -184,7 +186,21 @@ impl RawMutex {
     }
 
     /// Takes the mutex unless the deadline passes first.
+    ///
+    /// Sleeps in slices: glibc's unlock forgets all sleepers but the one that it wakes, and when that
+    /// one is killed at once and a newcomer takes the mutex, nobody wakes the others.
     pub(super) fn lock(self, deadline: Deadline) -> Result<Acquired, Refused> {
+        let mut end = self.try_lock();
+        while end == Err(Refused::TimedOut) {
+            end = self.sleep_for(deadline.earlier(net::slice()));
+            if deadline.has_passed() {
+                break;
+            }
+        }
+        end
+    }
+
+    fn sleep_for(self, deadline: Deadline) -> Result<Acquired, Refused> {
         let Some(reading) = deadline.reading() else {
             // SAFETY: a mutex lies there.
             return self.enter(|mutex| unsafe { libc::pthread_mutex_lock(mutex) });
@@ -201,7 +217,7 @@ impl RawMutex {
     /// Not by `pthread_mutex_trylock`: of a robust mutex that is lost for ever, glibc's keeps the
     /// word, so that the next locker waits for this thread instead of being told.
     pub(super) fn try_lock(self) -> Result<Acquired, Refused> {
-        // Without this look, who fails would make the holder wake nobody.
+        // Without this look, a try that fails would cost the holder a wake for nobody.
         match self.holder() {
             Some(_) => Err(Refused::TimedOut),
             None => self.lock_until(timespec {

@@ -3,12 +3,15 @@
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
 use manyhands_os::process::thread_id;
+use manyhands_os::robust::WAITERS;
 use manyhands_sync::posix::{AdoptError, PosixLock, RenewError};
 use manyhands_sync::{LockError, LockTimeoutError, TryLockError};
 use raw_sync::Timeout;
@@ -269,6 +272,28 @@ fn unrepaired_lock_wakes_who_sleeps_in_the_c_library() {
 fn is_asleep(thread: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat"));
     stat.is_ok_and(|stat| stat.contains(") S "))
+}
+
+#[test]
+fn sleeper_that_the_c_library_has_forgotten_comes_to_hold_the_lock() {
+    let place: &'static Place = Box::leak(Box::new(Place::new()));
+    let lock = place.place();
+    let guard = lock.lock().expect("it is free");
+    let (sender, answers) = mpsc::channel();
+    thread::spawn(move || {
+        let lock = place.adopt().expect("it was placed");
+        sender.send(thread_id()).expect("the test waits");
+        drop(lock.lock().expect("nobody died"));
+        sender.send(0).expect("the test waits");
+    });
+    let thread = answers.recv().expect("it begins");
+    until(|| lock.inspect().waiters && is_asleep(thread));
+    // As after an unlock whose woken one was killed, and a newcomer that has the lock now.
+    // SAFETY: the mutex begins with the kernel's word, which is changed by atomics only.
+    let word = unsafe { AtomicU32::from_ptr(place.memory().cast()) };
+    word.fetch_and(!WAITERS, SeqCst);
+    drop(guard);
+    answers.recv_timeout(LONG).expect("it looks again");
 }
 
 #[test]
