@@ -195,6 +195,29 @@ impl Head {
         compiler_fence(SeqCst);
     }
 
+    /// As [`retract`](Self::retract), for a word that stays linked: if nothing was announced
+    /// before, the announcement may as well stay until somebody makes another one, or until
+    /// [`announce_again`](Self::announce_again) needs it. The kernel treats a word that is linked
+    /// and announced once.
+    #[inline]
+    pub fn retract_later(self, former: PendingEntry) {
+        if !former.entry.is_null() {
+            self.retract(former);
+        }
+    }
+
+    /// As [`announce`](Self::announce), for a word that is linked: it may be announced still.
+    #[inline]
+    pub fn announce_again(self, entry: PendingEntry) -> PendingEntry {
+        if self.raw.list_op_pending.load(Relaxed) == entry.entry {
+            // Then nothing was announced before it, see `retract_later`.
+            return PendingEntry {
+                entry: ptr::null_mut(),
+            };
+        }
+        self.announce(entry)
+    }
+
     /// Links a word that the thread has just taken; it must be announced.
     ///
     /// # Safety

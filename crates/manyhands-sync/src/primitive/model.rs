@@ -346,7 +346,13 @@ pub(crate) mod robust {
             entry
         }
 
+        pub(crate) fn announce_again(self, entry: PendingEntry) -> PendingEntry {
+            entry
+        }
+
         pub(crate) fn retract(self, _: PendingEntry) {}
+
+        pub(crate) fn retract_later(self, _: PendingEntry) {}
 
         /// # Safety
         ///

@@ -214,12 +214,16 @@ impl RawLock {
             }
             let at = (&raw const *self).cast::<u8>();
             let former = head.announce(head.entry_of(at));
-            let is_taken = self.word.take_at_once(me);
+            // Relaxed: a guess.
+            let calm = self.calm.load(Relaxed) & !PLACED;
+            let is_taken = self.word.take_calm(calm, me);
             if is_taken {
                 // SAFETY: as in `enter`.
                 unsafe { head.link(at) };
+                head.retract_later(former);
+            } else {
+                head.retract(former);
             }
-            head.retract(former);
             if is_taken {
                 own.held().update(|held| held + 1);
                 // Relaxed: see `sign`.
@@ -328,7 +332,7 @@ impl RawLock {
         };
         // Relaxed: see `sign`.
         self.holder.store(left, Relaxed);
-        let former = head.announce(head.entry_of(at));
+        let former = head.announce_again(head.entry_of(at));
         // SAFETY: the caller holds the lock, so `enter` of this thread linked it.
         unsafe { head.unlink(at) };
         match self.word.leave_asleep(me) {

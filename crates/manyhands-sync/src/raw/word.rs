@@ -96,13 +96,6 @@ impl Word {
             .is_ok()
     }
 
-    /// Takes the word for thread `me` if nobody has it, nobody died, and nobody interferes.
-    #[inline]
-    pub(crate) fn take_at_once(&self, me: u32) -> bool {
-        let bits = self.bits.load(Relaxed);
-        bits as u32 & (OWNER | OWNER_DIED) == 0 && self.take_calm(bits, me)
-    }
-
     /// Its owner, and whether one before it died and nobody has repaired since; for the owner.
     #[inline]
     pub(crate) fn seen_by_owner(&self) -> (u32, bool) {
