@@ -82,7 +82,12 @@ fn is_progress(line: &str) -> bool {
     busy.iter().any(|word| line.trim_start().starts_with(word))
 }
 
-fn run_to_end(
+/// As [`run`], but a program that fails is no fault of the task.
+///
+/// # Errors
+///
+/// The program could not be started, or its output not be kept.
+pub(crate) fn run_to_end(
     mut command: Command,
     log: &str,
     limit: Duration,

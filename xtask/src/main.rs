@@ -14,6 +14,7 @@ mod bench;
 mod command;
 mod examples;
 mod leaks;
+mod loom;
 mod rescue;
 mod samples;
 mod stress;

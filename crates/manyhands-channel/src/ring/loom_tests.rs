@@ -2,8 +2,9 @@
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p manyhands-channel --lib loom_`. The
 //! memory of the ring is a vector of cells that loom watches for races, and the futex is a mutex
-//! and a condition variable. With a further `--cfg planted_bug` the sleeper does not look again
-//! after it lay down, and the run must fail: loom reports a deadlock, and aborts on the second one.
+//! and a condition variable. With `MANYHANDS_PLANTED_BUG=parking` in the environment the sleeper does
+//! not look again after it lay down, and the run must fail: loom reports a deadlock, and aborts on
+//! the second one.
 
 use std::sync::atomic::Ordering::Relaxed;
 
