@@ -16,6 +16,7 @@
 mod barrier;
 mod condition;
 mod event;
+mod lock;
 mod rwlock;
 mod semaphore;
 mod word;

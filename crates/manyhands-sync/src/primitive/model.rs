@@ -54,6 +54,9 @@ loom::lazy_static! {
 thread_local! {
     /// Whether owned bits are read as they once were, too: see `newest`.
     static OLD_BITS: Flag<bool> = const { Flag::new(false) };
+
+    /// When time passes in a model: whether that has ended a sleep, in any order.
+    static TIME_ENDED_A_SLEEP: Flag<Option<bool>> = const { Flag::new(None) };
 }
 
 /// As [`explore`], with every value that a look at a word with an owner may see.
@@ -69,6 +72,7 @@ pub(crate) fn explore_word(preemptions: usize, model: impl Fn() + Send + Sync + 
 pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     // Sleeps have no net here: it would end each of them.
     crate::raw::net::take_away();
+    TIME_ENDED_A_SLEEP.set(None);
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(move || {
@@ -77,11 +81,17 @@ pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'stat
         manyhands_os::process::identity_word();
         model();
     });
+    assert!(
+        TIME_ENDED_A_SLEEP.get() != Some(false),
+        "time passed when nobody slept"
+    );
 }
 
-/// Ends the sleeps that have a deadline; later ones go on until the next call.
+/// Ends the sleeps that have a deadline; later ones go on until the next call. A model in which
+/// none ever ends shows nothing: `explore` refuses it.
 #[cfg(test)]
 pub(crate) fn time_passes() {
+    TIME_ENDED_A_SLEEP.set(TIME_ENDED_A_SLEEP.get().or(Some(false)));
     let alarms = std::mem::take(&mut *RUN.alarms.lock().expect("no panic under the lock"));
     for (address, alarmed) in alarms {
         let mut sleepers = cell(address)
@@ -92,6 +102,7 @@ pub(crate) fn time_passes() {
         if let Some(index) = sleepers.iter().position(among) {
             sleepers.remove(index);
             alarmed.timed_out.set(true);
+            TIME_ENDED_A_SLEEP.set(Some(true));
             alarmed.thread.unpark();
         }
     }
