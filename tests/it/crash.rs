@@ -108,6 +108,11 @@ fn rlock_survives_a_death_at_every_instruction() {
 }
 
 #[test]
+fn posix_lock_survives_a_death_at_every_instruction() {
+    sweep("PosixLock");
+}
+
+#[test]
 fn event_survives_a_death_at_every_instruction() {
     sweep("Event");
 }

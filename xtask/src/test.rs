@@ -156,7 +156,7 @@ fn all(mut context: Context, only: Option<&str>) -> Result<(), Faults> {
     Err(faults)
 }
 
-/// Features that are off by default, with which the quick steps run; the others run without.
+/// Features that are off by default, with which the quick steps run; the others take what they need.
 pub(crate) const FEATURES: &str = "manyhands-sync/posix";
 
 /// The lines of cargo's and the test harness's output that tell how it went.

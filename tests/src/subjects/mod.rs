@@ -11,6 +11,7 @@ pub mod lock;
 pub mod mutual;
 pub mod plain_futex;
 pub mod plain_robust;
+pub mod posix_lock;
 pub mod pthread_mutex;
 pub mod relock;
 pub mod ring;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<&'static dyn Subject> {
         condition_control::subjects(),
         lock::subjects(),
         relock::subjects(),
+        posix_lock::subjects(),
         event::subjects(),
         life::subjects(),
         arena::subjects(),

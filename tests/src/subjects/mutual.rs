@@ -48,7 +48,8 @@ pub trait Mutual: Placed {
     fn data(&self) -> &Data;
 }
 
-fn visit<M: Mutual>(place: Place) -> Outcome {
+/// Takes the lock, looks at what it guards, changes it, and leaves.
+pub(super) fn visit<M: Mutual>(place: Place) -> Outcome {
     let lock: &M = place.at();
     let is_flagged = lock.take();
     let outcome = lock.data().visit(is_flagged);
@@ -67,6 +68,22 @@ fn end<M: Mutual>(place: Place) {
     lock.data().change();
     lock.data().leave();
     lock.leave();
+}
+
+/// Lets a process take the lock and die.
+pub(super) fn die_inside<M: Mutual>(place: Place) {
+    // SAFETY: a victim has one thread, so its child may run any Rust code.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            begin::<M>(place);
+            // SAFETY: ends the process at once, with the lock held.
+            unsafe { libc::_exit(0) }
+        }
+        Ok(ForkResult::Parent { child }) => {
+            let _ = waitpid(child, None);
+        }
+        Err(error) => panic!("fork: {error}"),
+    }
 }
 
 /// The victim takes the lock, and changes what it guards.
@@ -195,18 +212,7 @@ impl<M: Mutual> Subject for TakingOver<M> {
     }
 
     fn before(&self, place: Place) {
-        // SAFETY: a victim has one thread, so its child may run any Rust code.
-        match unsafe { fork() } {
-            Ok(ForkResult::Child) => {
-                begin::<M>(place);
-                // SAFETY: ends the process at once, with the lock held.
-                unsafe { libc::_exit(0) }
-            }
-            Ok(ForkResult::Parent { child }) => {
-                let _ = waitpid(child, None);
-            }
-            Err(error) => panic!("fork: {error}"),
-        }
+        die_inside::<M>(place);
     }
 
     fn act(&self, place: Place) {
