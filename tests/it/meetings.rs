@@ -2,11 +2,13 @@
 //!
 //! The numbers in names are those of the behaviors that CPython's own tests check.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU32};
 use std::time::{Duration, Instant};
 
 use manyhands_process::Process;
 use manyhands_shm::Shared;
-use manyhands_sync::{Barrier, BoundedSemaphore, Broken, Event, Lock};
+use manyhands_sync::{Barrier, BoundedSemaphore, Broken, Event, Lock, Semaphore};
 
 use crate::{LONG, SOON, until};
 
@@ -39,6 +41,49 @@ fn sem_16_permits_taken_in_one_process_are_given_back_in_another_up_to_the_most(
     assert_eq!(seats.inspect().free, 2, "then none is added");
     seats.release(1).expect("it fits");
     assert!(seats.release(1).is_err());
+}
+
+const CLIENTS: usize = 8;
+const TURNS: usize = 500;
+
+/// Who had the permit, turn by turn; how many turns there were; and the permit.
+type Served = ([AtomicU8; CLIENTS * TURNS], AtomicU32, Semaphore);
+
+/// Takes a turn whenever all others wait; how long it waited for all of them.
+fn take_turns(served: Shared<Served>, number: u8) -> Duration {
+    let (order, turns, semaphore) = &*served;
+    let mut waited = Duration::ZERO;
+    loop {
+        let start = Instant::now();
+        let _permit = semaphore.acquire().expect("few locks");
+        waited += start.elapsed();
+        // The permit orders it.
+        let turn = turns.fetch_add(1, Relaxed) as usize;
+        match order.get(turn) {
+            Some(place) => place.store(number, Relaxed),
+            None => return waited,
+        }
+        let last = turn + 1 == order.len();
+        until(|| last || semaphore.inspect().waiting == CLIENTS as u32 - 1);
+    }
+}
+
+#[test]
+fn semaphore_serves_eight_processes_in_turn() {
+    let order = [const { AtomicU8::new(0) }; CLIENTS * TURNS];
+    let served = (order, AtomicU32::new(0), Semaphore::new(1));
+    let served = Shared::new(served).expect("room");
+    let clients = [0, 1, 2, 3, 4, 5, 6, 7]
+        .map(|number| Process::spawn(take_turns, (served.clone(), number)).expect("a child"));
+    let mut waited = clients.map(|child| joined!(child));
+    waited.sort();
+    let ratio = waited[CLIENTS - 1].as_secs_f64() / waited[0].as_secs_f64();
+    println!("waiting times {waited:?}: ratio {ratio:.2}");
+    // While all wait who do not hold the permit, nobody is overtaken: the order is a circle.
+    for round in served.0.windows(CLIENTS + 1) {
+        let (first, again) = (round[0].load(Relaxed), round[CLIENTS].load(Relaxed));
+        assert_eq!(first, again, "{round:?}");
+    }
 }
 
 fn set(event: Shared<Event>) {

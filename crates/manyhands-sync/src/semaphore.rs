@@ -5,19 +5,20 @@ use std::{error, fmt};
 
 use manyhands_os::Deadline;
 
-use crate::raw::semaphore::{RawSemaphore, Refused};
+use crate::raw::semaphore::{RawSemaphore, TimedOut};
 use crate::shareable::Shareable;
 
 /// A number of permits, which threads, or processes in shared memory, take and give back.
 ///
 /// * A [`Permit`] goes back when it is dropped. In shared memory the permits of a process that
 ///   dies go back as well, in about 0.2 ms.
-/// * Who waits is served in turn: a newcomer does not overtake those who wait.
+/// * Who waits is served in turn: a permit that comes free goes to who came first, so nobody
+///   overtakes. (More than 128 wait for their turn to wait, in no order.)
 /// * [`release`](Self::release) without a permit adds one; with [`Permit::forget`] this is Python's
 ///   semaphore, which one acquires and another releases. A forgotten permit is nobody's, so it
 ///   does not come back when a process dies.
 ///
-/// In shared memory it takes 4 KiB: each process's share is kept apart.
+/// It takes 6 KiB: each process's share is kept apart, and each waiter's place.
 ///
 /// Python: `threading.Semaphore`, `multiprocessing.Semaphore`.
 ///
@@ -112,8 +113,8 @@ pub struct SemaphoreState {
     pub free: u32,
     /// All permits, free and taken.
     pub supply: u32,
-    /// Whether somebody waits.
-    pub waiters: bool,
+    /// How many wait in turn, 128 at most. The dead are counted until somebody has looked.
+    pub waiting: u32,
 }
 
 macro_rules! acquiring {
@@ -122,12 +123,11 @@ macro_rules! acquiring {
         ///
         /// # Errors
         ///
-        /// [`AcquireError::TooManyHeld`]; in private memory never.
+        /// None at present: see [`AcquireError`].
         pub fn acquire(&self) -> Result<Permit<'_>, AcquireError> {
-            match self.raw.acquire(Deadline::NEVER) {
-                Ok(()) => Ok(Permit { raw: &self.raw }),
-                Err(_) => Err(AcquireError::TooManyHeld),
-            }
+            // Each round ends with a permit: the deadline never passes.
+            while self.raw.acquire(Deadline::NEVER) == Err(TimedOut) {}
+            Ok(Permit { raw: &self.raw })
         }
 
         /// Takes a permit if one is free.
@@ -172,15 +172,14 @@ macro_rules! acquiring {
                 shared: self.raw.is_shared(),
                 free: self.raw.free(),
                 supply: self.raw.supply(),
-                waiters: self.raw.has_waiters(),
+                waiting: self.raw.waiting(),
             }
         }
 
         fn acquire_until(&self, deadline: Deadline) -> Result<Permit<'_>, AcquireTimeoutError> {
             match self.raw.acquire(deadline) {
                 Ok(()) => Ok(Permit { raw: &self.raw }),
-                Err(Refused::TimedOut) => Err(AcquireTimeoutError::TimedOut),
-                Err(Refused::TooManyHeld) => Err(AcquireTimeoutError::TooManyHeld),
+                Err(TimedOut) => Err(AcquireTimeoutError::TimedOut),
             }
         }
     };
@@ -241,7 +240,7 @@ impl fmt::Debug for Semaphore {
             .field("free", &state.free)
             .field("supply", &state.supply)
             .field("shared", &state.shared)
-            .field("waiters", &state.waiters)
+            .field("waiting", &state.waiting)
             .finish()
     }
 }
@@ -252,18 +251,17 @@ impl fmt::Debug for BoundedSemaphore {
         f.debug_struct("BoundedSemaphore")
             .field("free", &format_args!("{}/{}", state.free, self.most))
             .field("shared", &state.shared)
-            .field("waiters", &state.waiters)
+            .field("waiting", &state.waiting)
             .finish()
     }
 }
 
-/// Why [`Semaphore::acquire`] took no permit.
+/// Why [`Semaphore::acquire`] took no permit: there is no such reason today.
+///
+/// The type leaves room for a wait that is refused because it would never end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum AcquireError {
-    /// This thread holds 2,000 shared locks; to wait for a permit takes one more.
-    TooManyHeld,
-}
+pub enum AcquireError {}
 
 /// Why [`Semaphore::try_acquire`] took no permit: none is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,8 +273,6 @@ pub struct TryAcquireError;
 pub enum AcquireTimeoutError {
     /// None came free in time.
     TimedOut,
-    /// As [`AcquireError::TooManyHeld`].
-    TooManyHeld,
 }
 
 /// There would be too many permits; none was added.
@@ -286,11 +282,9 @@ pub struct ReleaseError {
     pub most: u32,
 }
 
-const TOO_MANY_HELD: &str = "this thread holds 2000 shared locks, waiting takes one more";
-
 impl fmt::Display for AcquireError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(TOO_MANY_HELD)
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
     }
 }
 
@@ -304,7 +298,6 @@ impl fmt::Display for AcquireTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TimedOut => "timed out: no permit came free",
-            Self::TooManyHeld => TOO_MANY_HELD,
         })
     }
 }

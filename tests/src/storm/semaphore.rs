@@ -112,7 +112,8 @@ impl<S: Permits> Game for OfPermits<S> {
                 others < PERMITS,
                 "no more are inside than there are permits",
             );
-            (0..40).for_each(|_| std::hint::spin_loop());
+            // Long beside the handing over, so that many die inside.
+            (0..10_000).for_each(|_| std::hint::spin_loop());
             self.room.leave(player.seat);
             drop(permit);
             player.finish_round(0);

@@ -1,7 +1,7 @@
 //! The semaphore, in private and in shared memory.
 //!
-//! Planted bug `semaphore`: who gives a permit back wakes, but does not move the sequence on. Who
-//! has looked, and is about to lie down in front, sleeps for ever.
+//! Planted bug `semaphore`: who hands a permit over wakes, but does not flip the word before. Who
+//! has looked, and is about to lie down, sleeps for ever.
 
 use std::sync::Arc;
 

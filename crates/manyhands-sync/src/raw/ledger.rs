@@ -118,15 +118,7 @@ impl Ledger {
         let mut lives = Lives::NONE;
         let me = member::current();
         let others = self.walk().filter(|(member, _)| Some(*member) != me);
-        for (member, _) in others.take(MAX_LIVES) {
-            let seen = member::life(member).map(Seen::new);
-            // Asked again: what was seen belongs to this member only if it is there still.
-            let seen = seen.filter(|_| member::life(member).is_some());
-            if seen.is_none_or(|seen| !seen.is_vacant()) {
-                lives.seen[lives.len] = seen.unwrap_or(Seen::OVER);
-                lives.len += 1;
-            }
-        }
+        others.for_each(|(member, _)| lives.add(member));
         lives
     }
 
@@ -149,6 +141,17 @@ impl Lives {
         seen: [Seen::OVER; MAX_LIVES],
         len: 0,
     };
+
+    /// Adds the life of another member as it is now, while there is room.
+    pub(crate) fn add(&mut self, member: Member) {
+        let seen = member::life(member).map(Seen::new);
+        // Asked again: what was seen belongs to this member only if it is there still.
+        let seen = seen.filter(|_| member::life(member).is_some());
+        if self.len < MAX_LIVES && seen.is_none_or(|seen| !seen.is_vacant()) {
+            self.seen[self.len] = seen.unwrap_or(Seen::OVER);
+            self.len += 1;
+        }
+    }
 
     /// As [`wait`](crate::life::wait) for `object` and for these lives, after looking at the object
     /// for a while.

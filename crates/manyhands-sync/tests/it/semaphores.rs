@@ -1,7 +1,8 @@
 //! Semaphores, for both placements.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -167,6 +168,99 @@ fn semaphore_never_admits_more_than_its_permits() {
                 }
             });
             assert_eq!(semaphore.inspect().free, 2);
+        },
+    );
+}
+
+#[test]
+fn semaphore_serves_eight_clients_in_turn() {
+    const CLIENTS: u32 = 8;
+    const TURNS: u32 = 2_000;
+    each_placement(
+        || Semaphore::new(1),
+        |semaphore| {
+            let order = Mutex::new(Vec::new());
+            let over = AtomicBool::new(false);
+            // Takes a turn whenever all others wait; how long it waited for all of them.
+            let client = |number| {
+                let mut waited = Duration::ZERO;
+                while !over.load(SeqCst) {
+                    let start = Instant::now();
+                    let _permit = semaphore.acquire().expect("few locks");
+                    waited += start.elapsed();
+                    let mut order = order.lock().expect("no panic");
+                    order.push(number);
+                    if order.len() as u32 == CLIENTS * TURNS {
+                        over.store(true, SeqCst);
+                    }
+                    drop(order);
+                    until(|| over.load(SeqCst) || semaphore.inspect().waiting == CLIENTS - 1);
+                }
+                waited
+            };
+            let mut waited = thread::scope(|threads| {
+                let clients: Vec<_> = (0..CLIENTS)
+                    .map(|number| threads.spawn(move || client(number)))
+                    .collect();
+                let waited = clients.into_iter();
+                let waited = waited.map(|one| one.join().expect("no panic"));
+                waited.collect::<Vec<_>>()
+            });
+            waited.sort();
+            let ratio = waited[7].as_secs_f64() / waited[0].as_secs_f64();
+            println!("waiting times {waited:?}: ratio {ratio:.2}");
+            // While all wait who do not hold the permit, nobody is overtaken: the order is a circle.
+            let order = order.into_inner().expect("no panic");
+            let circle = &order[..(CLIENTS * TURNS) as usize];
+            for round in circle.windows(CLIENTS as usize + 1) {
+                assert_eq!(round[0], round[CLIENTS as usize], "{round:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn semaphore_shows_how_many_wait() {
+    each_placement(
+        || Semaphore::new(0),
+        |semaphore| {
+            thread::scope(|threads| {
+                for waiting in 1..=3 {
+                    threads.spawn(|| semaphore.acquire().expect("few locks").forget());
+                    until(|| semaphore.inspect().waiting == waiting);
+                }
+                assert!(format!("{semaphore:?}").contains("waiting: 3"));
+                assert!(semaphore.acquire_timeout(SOON).is_err());
+                assert_eq!(semaphore.inspect().waiting, 3, "who gave up is gone");
+                semaphore.release(3).expect("it fits");
+            });
+            assert_eq!(semaphore.inspect().waiting, 0);
+        },
+    );
+}
+
+#[test]
+fn more_than_can_wait_in_turn_get_their_permits_too() {
+    each_placement(
+        || Semaphore::new(0),
+        |semaphore| {
+            let passed = AtomicU32::new(0);
+            thread::scope(|threads| {
+                for _ in 0..200 {
+                    let small = thread::Builder::new().stack_size(64 << 10);
+                    small
+                        .spawn_scoped(threads, || {
+                            semaphore.acquire().expect("few locks").forget();
+                            passed.fetch_add(1, SeqCst);
+                        })
+                        .expect("a thread");
+                }
+                until(|| semaphore.inspect().waiting == 128);
+                semaphore.release(50).expect("it fits");
+                until(|| passed.load(SeqCst) == 50);
+                semaphore.release(150).expect("it fits");
+            });
+            assert_eq!((passed.into_inner(), semaphore.inspect().free), (200, 0));
         },
     );
 }
