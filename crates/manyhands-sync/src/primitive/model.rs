@@ -13,6 +13,13 @@ use std::sync::atomic::Ordering;
 use loom::sync::Mutex;
 use loom::sync::atomic::AtomicU64 as Word;
 use loom::thread::{Thread, current, park};
+#[cfg(test)]
+use manyhands_os::process::Identity;
+
+#[cfg(test)]
+use crate::life::LifeWord;
+#[cfg(test)]
+use crate::member::{self, Member, Members};
 
 /// How many atomics one model may touch.
 const CELLS: usize = 24;
@@ -67,11 +74,33 @@ pub(crate) fn explore_word(preemptions: usize, model: impl Fn() + Send + Sync + 
     OLD_BITS.set(false);
 }
 
+/// All threads of a model, each as if it were a process of its own.
+#[cfg(test)]
+struct Threads;
+
+#[cfg(test)]
+impl Members for Threads {
+    fn me(&self) -> Option<Member> {
+        Member::new(thread_id() as u16, 1)
+    }
+
+    fn life(&self, _: Member) -> Option<&'static LifeWord> {
+        // Of one that is just joining: it is not dead, and nobody watches it.
+        static LIFE: LifeWord = LifeWord::new();
+        Some(&LIFE)
+    }
+
+    fn identity(&self, _: Member) -> Option<Identity> {
+        None
+    }
+}
+
 /// Runs a model in every order with at most so many preemptions.
 #[cfg(test)]
 pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     // Sleeps have no net here: it would end each of them.
     crate::raw::net::take_away();
+    member::install(&Threads);
     TIME_ENDED_A_SLEEP.set(None);
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
