@@ -91,6 +91,20 @@ fn two_notifiers_serve_two(shared: bool) {
     });
 }
 
+/// A model has two tickets. Who finds none is woken by every notification.
+fn who_found_no_ticket_is_woken_beside_the_first(shared: bool) {
+    explore(2, move || {
+        let condition = Guarding::new(raw(shared));
+        let first = condition.object.enroll();
+        condition.object.enroll();
+        let third = condition.object.enroll();
+        let waiters = [first, third].map(|place| waiter(&condition, place));
+        condition.object.notify(1);
+        assert!(waiters.into_iter().all(end));
+        assert_eq!(condition.object.waiting(), 1);
+    });
+}
+
 fn waiter(condition: &Arc<Guarding<RawCondition>>, place: Enrolled) -> JoinHandle<bool> {
     beside(condition, move |condition| {
         condition.object.wait(place, Deadline::NEVER)
@@ -113,6 +127,12 @@ fn loom_condition_loses_no_notification_on_a_waiter_that_gives_up() {
 fn loom_condition_serves_first_who_came_first() {
     who_came_first_is_served_first(false);
     who_came_first_is_served_first(true);
+}
+
+#[test]
+fn loom_condition_wakes_who_found_no_ticket() {
+    who_found_no_ticket_is_woken_beside_the_first(false);
+    who_found_no_ticket_is_woken_beside_the_first(true);
 }
 
 #[test]

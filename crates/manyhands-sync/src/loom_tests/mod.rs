@@ -6,9 +6,11 @@
 //!
 //! The models run the code that ships, for two or three threads and a bounded number of
 //! preemptions; `primitive/model.rs` has the atomics and the futex. Loom reports threads that sleep
-//! for ever as a deadlock. In shared memory each thread counts as a member of its own. Each file names the bug that its models must find: with
-//! `MANYHANDS_PLANTED_BUG=event` in the environment the models of `loom_tests::event` must fail, and
-//! so on. `cargo xtask test --only loom` runs all of it.
+//! for ever as a deadlock. In shared memory each thread counts as a member of its own.
+//!
+//! Each file names the bug that its models must find: with `MANYHANDS_PLANTED_BUG=event` in the
+//! environment the models of `loom_tests::event` must fail, and so on. `cargo xtask test --only
+//! loom` runs all of it.
 //!
 //! What loom cannot show here is a death between two accesses: `tests/` kills a real process at
 //! every instruction instead.
