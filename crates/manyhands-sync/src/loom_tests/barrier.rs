@@ -86,6 +86,29 @@ fn loom_barrier_opens_when_all_have_come_again_and_again() {
     all_meet_twice(false, 2, 2);
 }
 
+/// Four come for two meetings of two. While an action runs its meeting is full: who comes then
+/// waits for the next one.
+fn actions_run_one_after_the_other(shared: bool, preemptions: usize) {
+    fn meet(barrier: &Guarding<Barrier>) -> Result<u32, Broken> {
+        barrier.object.wait_and(LATER, || barrier.add_one())
+    }
+    explore(preemptions, move || {
+        let barrier = barrier(shared, 2);
+        let others = [(); 3].map(|()| beside(&barrier, meet));
+        let mut indices = vec![meet(&barrier)];
+        indices.extend(others.into_iter().map(end));
+        indices.sort_by_key(|index| index.ok());
+        assert_eq!(indices, [Ok(0), Ok(0), Ok(1), Ok(1)]);
+        assert_eq!(barrier.value(), 2);
+    });
+}
+
+#[test]
+fn loom_barrier_runs_the_actions_of_two_meetings_one_after_the_other() {
+    actions_run_one_after_the_other(false, 2);
+    actions_run_one_after_the_other(true, 1);
+}
+
 #[test]
 fn loom_barrier_tells_both_the_same_when_one_gives_up() {
     who_gives_up_breaks_it_for_all(false);
