@@ -69,6 +69,18 @@ fn permit_is_not_lost_on_who_gives_up(shared: bool, preemptions: usize) {
     });
 }
 
+/// A model has two tickets. Three wait, and each gives the permit back at once.
+fn who_found_no_ticket_gets_a_permit(shared: bool, preemptions: usize) {
+    explore(preemptions, move || {
+        let semaphore = semaphore(shared, 0);
+        let waiters = [(); 3].map(|()| beside(&semaphore, add_one));
+        semaphore.object.release(1).expect("there is none");
+        waiters.into_iter().for_each(end);
+        assert_eq!(semaphore.value(), 3);
+        assert_eq!(semaphore.object.inspect().free, 1);
+    });
+}
+
 #[test]
 fn loom_semaphore_of_one_permit_excludes() {
     one_permit_excludes(false, 1, 4);
@@ -87,4 +99,10 @@ fn loom_semaphore_released_permit_reaches_the_waiter() {
 fn loom_semaphore_loses_no_permit_on_a_waiter_that_gives_up() {
     permit_is_not_lost_on_who_gives_up(false, 3);
     permit_is_not_lost_on_who_gives_up(true, 2);
+}
+
+#[test]
+fn loom_semaphore_serves_who_found_no_ticket() {
+    who_found_no_ticket_gets_a_permit(false, 2);
+    who_found_no_ticket_gets_a_permit(true, 2);
 }
