@@ -45,6 +45,8 @@ unsafe impl Shareable for Barrier {
     fn placed(&self) {
         self.raw.placed();
     }
+
+    const PINNED: bool = true;
 }
 
 impl Barrier {

@@ -58,6 +58,8 @@ unsafe impl Shareable for Condition {
     fn placed(&self) {
         self.raw.placed();
     }
+
+    const PINNED: bool = true;
 }
 
 /// The lock was taken again after a wait, with news: the guard is valid, and this is told of it.
@@ -88,7 +90,7 @@ impl Condition {
     /// # Errors
     ///
     /// [`WaitError::OwnerDied`]; the guard is valid in any case.
-    pub fn wait<'a, T>(&'a self, guard: &mut LockGuard<'a, T>) -> Result<(), WaitError> {
+    pub fn wait<'a, T: ?Sized>(&'a self, guard: &mut LockGuard<'a, T>) -> Result<(), WaitError> {
         self.wait_until(guard, Deadline::NEVER).map(drop)
     }
 
@@ -98,7 +100,7 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_timeout<'a, T>(
+    pub fn wait_timeout<'a, T: ?Sized>(
         &'a self,
         guard: &mut LockGuard<'a, T>,
         timeout: Duration,
@@ -111,7 +113,7 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_deadline<'a, T>(
+    pub fn wait_deadline<'a, T: ?Sized>(
         &'a self,
         guard: &mut LockGuard<'a, T>,
         deadline: Instant,
@@ -124,7 +126,7 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_for<'a, T>(
+    pub fn wait_for<'a, T: ?Sized>(
         &'a self,
         guard: &mut LockGuard<'a, T>,
         is_so: impl FnMut(&mut T) -> bool,
@@ -137,7 +139,7 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_for_timeout<'a, T>(
+    pub fn wait_for_timeout<'a, T: ?Sized>(
         &'a self,
         guard: &mut LockGuard<'a, T>,
         timeout: Duration,
@@ -151,7 +153,7 @@ impl Condition {
     /// # Errors
     ///
     /// As for [`wait`](Self::wait).
-    pub fn wait_for_deadline<'a, T>(
+    pub fn wait_for_deadline<'a, T: ?Sized>(
         &'a self,
         guard: &mut LockGuard<'a, T>,
         deadline: Instant,
@@ -191,7 +193,7 @@ impl Condition {
         }
     }
 
-    fn wait_until<'a, T>(
+    fn wait_until<'a, T: ?Sized>(
         &'a self,
         guard: &mut LockGuard<'a, T>,
         deadline: Deadline,
@@ -203,7 +205,7 @@ impl Condition {
         }
     }
 
-    fn wait_for_until<'a, T>(
+    fn wait_for_until<'a, T: ?Sized>(
         &'a self,
         guard: &mut LockGuard<'a, T>,
         deadline: Deadline,

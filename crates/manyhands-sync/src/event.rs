@@ -61,6 +61,8 @@ unsafe impl Shareable for Event {
         // Relaxed: runs before anybody else can see the event.
         self.mode.store(SHARED, Relaxed);
     }
+
+    const PINNED: bool = true;
 }
 
 impl Event {

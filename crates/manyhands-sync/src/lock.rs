@@ -45,19 +45,19 @@ use crate::shareable::{Shareable, refuse_pinned};
 /// assert_eq!(*TOTAL.lock().expect("as above"), 4);
 /// ```
 #[repr(C)]
-pub struct Lock<T> {
+pub struct Lock<T: ?Sized> {
     raw: RawLock,
     data: UnsafeCell<T>,
 }
 
 // SAFETY: the lock gives `&mut T` to one thread at a time, which may be any: T must be Send.
-unsafe impl<T: Send> Send for Lock<T> {}
+unsafe impl<T: ?Sized + Send> Send for Lock<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Lock<T> {}
+unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
 
 // SAFETY: the raw lock is made of atomics and is robust once placed; the data is Shareable, and a
 // death in the middle of a change is reported to the next locker.
-unsafe impl<T: Shareable> Shareable for Lock<T> {
+unsafe impl<T: ?Sized + Shareable> Shareable for Lock<T> {
     fn placed(&self) {
         const { refuse_pinned::<T>() };
         self.raw.placed();
@@ -83,6 +83,13 @@ impl<T> Lock<T> {
         }
     }
 
+    /// The data, out of the lock.
+    pub fn into_inner(self) -> T {
+        self.data.into_inner()
+    }
+}
+
+impl<T: ?Sized> Lock<T> {
     /// Takes the lock, and waits for it.
     ///
     /// # Errors
@@ -135,11 +142,6 @@ impl<T> Lock<T> {
         self.data.get_mut()
     }
 
-    /// The data, out of the lock.
-    pub fn into_inner(self) -> T {
-        self.data.into_inner()
-    }
-
     /// What can be seen of the lock without taking it; old by the time it is read.
     pub fn inspect(&self) -> LockState {
         LockState {
@@ -178,7 +180,7 @@ impl<T> From<T> for Lock<T> {
     }
 }
 
-impl<T> fmt::Debug for Lock<T> {
+impl<T: ?Sized> fmt::Debug for Lock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.inspect();
         f.debug_struct("Lock")
@@ -218,7 +220,7 @@ pub struct LockState {
 /// std::thread::spawn(move || drop(guard));
 /// ```
 #[must_use = "the lock is left at once if the guard is not kept"]
-pub struct LockGuard<'a, T> {
+pub struct LockGuard<'a, T: ?Sized> {
     lock: &'a Lock<T>,
     /// What this process was notified of since it last left the lock; until it leaves it again,
     /// its death wakes those who wait still.
@@ -228,9 +230,9 @@ pub struct LockGuard<'a, T> {
 }
 
 // SAFETY: a shared reference to the guard gives no more than `&T`.
-unsafe impl<T: Sync> Sync for LockGuard<'_, T> {}
+unsafe impl<T: ?Sized + Sync> Sync for LockGuard<'_, T> {}
 
-impl<'a, T> LockGuard<'a, T> {
+impl<'a, T: ?Sized> LockGuard<'a, T> {
     /// Declares the data whole again after an `OwnerDied`; the next locker gets `Ok`.
     pub fn mark_consistent(&mut self) {
         self.lock.raw.mark_consistent();
@@ -244,9 +246,9 @@ impl<'a, T> LockGuard<'a, T> {
         deadline: Deadline,
     ) -> (bool, Option<Identity>) {
         /// Takes the lock back when dropped.
-        struct Retake<'a, T>(&'a Lock<T>, &'a mut Option<Identity>);
+        struct Retake<'a, T: ?Sized>(&'a Lock<T>, &'a mut Option<Identity>);
 
-        impl<T> Drop for Retake<'_, T> {
+        impl<T: ?Sized> Drop for Retake<'_, T> {
             fn drop(&mut self) {
                 // The deadline never passes, and one lock was left just now, so there is room for
                 // one on the thread's list: neither refusal can be.
@@ -273,7 +275,7 @@ impl<'a, T> LockGuard<'a, T> {
     }
 }
 
-impl<T> Deref for LockGuard<'_, T> {
+impl<T: ?Sized> Deref for LockGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -283,7 +285,7 @@ impl<T> Deref for LockGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for LockGuard<'_, T> {
+impl<T: ?Sized> DerefMut for LockGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         let data = self.lock.data.get();
         // SAFETY: as above; `&mut self` excludes other references through this guard.
@@ -291,7 +293,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
     }
 }
 
-impl<T> Drop for LockGuard<'_, T> {
+impl<T: ?Sized> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: the guard is made by locking and cannot leave the thread that locked.
@@ -302,7 +304,7 @@ impl<T> Drop for LockGuard<'_, T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for LockGuard<'_, T> {
+impl<T: ?Sized + fmt::Debug> fmt::Debug for LockGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
     }

@@ -43,19 +43,19 @@ use crate::shareable::{Shareable, refuse_pinned};
 /// assert_eq!(prices.into_inner(), [10, 2, 3]);
 /// ```
 #[repr(C)]
-pub struct RwLock<T> {
+pub struct RwLock<T: ?Sized> {
     raw: RawRwLock,
     data: UnsafeCell<T>,
 }
 
 // SAFETY: the lock gives `&mut T` to one thread, which may be any: T must be Send.
-unsafe impl<T: Send> Send for RwLock<T> {}
+unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
 // SAFETY: it gives `&T` to several threads at once: T must be Sync too.
-unsafe impl<T: Send + Sync> Sync for RwLock<T> {}
+unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 
 // SAFETY: the raw lock is made of atomics and robust locks; the data is Shareable, and a death in
 // the middle of a change is reported.
-unsafe impl<T: Shareable> Shareable for RwLock<T> {
+unsafe impl<T: ?Sized + Shareable> Shareable for RwLock<T> {
     fn placed(&self) {
         const { refuse_pinned::<T>() };
         self.raw.placed();
@@ -147,6 +147,13 @@ impl<T> RwLock<T> {
         }
     }
 
+    /// The value, out of the lock.
+    pub fn into_inner(self) -> T {
+        self.data.into_inner()
+    }
+}
+
+impl<T: ?Sized> RwLock<T> {
     ways_in!(
         ReadGuard,
         read,
@@ -175,11 +182,6 @@ impl<T> RwLock<T> {
         self.data.get_mut()
     }
 
-    /// The value, out of the lock.
-    pub fn into_inner(self) -> T {
-        self.data.into_inner()
-    }
-
     /// What can be seen of the lock without taking it; old by the time it is read.
     pub fn inspect(&self) -> RwLockState {
         RwLockState {
@@ -204,7 +206,7 @@ impl<T> From<T> for RwLock<T> {
     }
 }
 
-impl<T> fmt::Debug for RwLock<T> {
+impl<T: ?Sized> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.inspect();
         f.debug_struct("RwLock")
@@ -235,21 +237,21 @@ pub struct RwLockState {
 
 /// The value, to read; the share goes back when this is dropped.
 #[must_use = "the lock is left at once if the guard is not kept"]
-pub struct ReadGuard<'a, T> {
+pub struct ReadGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,
 }
 
 // SAFETY: `&ReadGuard` gives `&T`. (A guard may be dropped in another thread of the process: its
 // share is the process's.)
-unsafe impl<T: Sync> Sync for ReadGuard<'_, T> {}
+unsafe impl<T: ?Sized + Sync> Sync for ReadGuard<'_, T> {}
 
-impl<'a, T> ReadGuard<'a, T> {
+impl<'a, T: ?Sized> ReadGuard<'a, T> {
     fn new(lock: &'a RwLock<T>) -> Self {
         Self { lock }
     }
 }
 
-impl<T> Deref for ReadGuard<'_, T> {
+impl<T: ?Sized> Deref for ReadGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -259,13 +261,13 @@ impl<T> Deref for ReadGuard<'_, T> {
     }
 }
 
-impl<T> Drop for ReadGuard<'_, T> {
+impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     fn drop(&mut self) {
         self.lock.raw.leave_read();
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for ReadGuard<'_, T> {
+impl<T: ?Sized + fmt::Debug> fmt::Debug for ReadGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
     }
@@ -273,16 +275,16 @@ impl<T: fmt::Debug> fmt::Debug for ReadGuard<'_, T> {
 
 /// The value, to change; the lock is left when this is dropped.
 #[must_use = "the lock is left at once if the guard is not kept"]
-pub struct WriteGuard<'a, T> {
+pub struct WriteGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,
     /// Not `Send`: a shared lock is on its thread's robust list.
     thread: PhantomData<*mut ()>,
 }
 
 // SAFETY: a shared reference to the guard gives no more than `&T`.
-unsafe impl<T: Sync> Sync for WriteGuard<'_, T> {}
+unsafe impl<T: ?Sized + Sync> Sync for WriteGuard<'_, T> {}
 
-impl<'a, T> WriteGuard<'a, T> {
+impl<'a, T: ?Sized> WriteGuard<'a, T> {
     fn new(lock: &'a RwLock<T>) -> Self {
         Self {
             lock,
@@ -296,7 +298,7 @@ impl<'a, T> WriteGuard<'a, T> {
     }
 }
 
-impl<T> Deref for WriteGuard<'_, T> {
+impl<T: ?Sized> Deref for WriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -306,7 +308,7 @@ impl<T> Deref for WriteGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for WriteGuard<'_, T> {
+impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         let data = self.lock.data.get();
         // SAFETY: as above; `&mut self` excludes other references through this guard.
@@ -314,14 +316,14 @@ impl<T> DerefMut for WriteGuard<'_, T> {
     }
 }
 
-impl<T> Drop for WriteGuard<'_, T> {
+impl<T: ?Sized> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
         // SAFETY: the guard is made by writing and cannot leave its thread.
         unsafe { self.lock.raw.leave_write() };
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for WriteGuard<'_, T> {
+impl<T: ?Sized + fmt::Debug> fmt::Debug for WriteGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
     }

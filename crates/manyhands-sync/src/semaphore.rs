@@ -46,6 +46,8 @@ unsafe impl Shareable for Semaphore {
     fn placed(&self) {
         self.raw.placed();
     }
+
+    const PINNED: bool = true;
 }
 
 /// As a [`Semaphore`], but never with more permits than it was made with.
@@ -75,6 +77,8 @@ unsafe impl Shareable for BoundedSemaphore {
     fn placed(&self) {
         self.raw.placed();
     }
+
+    const PINNED: bool = true;
 }
 
 /// The right to be one of so many; goes back when dropped.

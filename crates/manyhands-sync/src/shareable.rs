@@ -23,8 +23,9 @@ pub unsafe trait Shareable: Send + Sync + 'static {
     /// before anybody else can see it. Locks turn process-shared here.
     fn placed(&self) {}
 
-    /// Whether a lock lies inside, which its holder's robust list points to: then the value must not
-    /// move, so it cannot lie behind a lock that gives out `&mut`.
+    /// Whether a primitive of this crate lies inside. It was told where it lies, and a holder's robust
+    /// list may point to it: then the value must not be moved or replaced, so it cannot lie behind a
+    /// lock that gives out `&mut`.
     ///
     /// ```compile_fail
     /// use manyhands_sync::{Lock, Shareable};
@@ -43,11 +44,11 @@ pub unsafe trait Shareable: Send + Sync + 'static {
 }
 
 /// Refuses to place a value behind a lock of which the holder gets `&mut` to it.
-pub(crate) const fn refuse_pinned<T: Shareable>() {
+pub(crate) const fn refuse_pinned<T: ?Sized + Shareable>() {
     assert!(
         !T::PINNED,
-        "a lock inside a lock could be moved by whoever holds the outer one; \
-         put them side by side in shared memory, or use an RLock outside"
+        "a lock, event or the like inside a lock could be moved or replaced by whoever holds the \
+         outer one; put them side by side in shared memory, or use an RLock outside"
     );
 }
 
@@ -104,6 +105,22 @@ unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
         self.iter().any(T::is_held_here)
     }
 }
+
+// SAFETY: as for the parts.
+unsafe impl<T: Shareable> Shareable for [T] {
+    fn placed(&self) {
+        self.iter().for_each(T::placed);
+    }
+
+    const PINNED: bool = T::PINNED;
+
+    fn is_held_here(&self) -> bool {
+        self.iter().any(T::is_held_here)
+    }
+}
+
+// SAFETY: no pointers; nobody can change shared text, so it stays text.
+unsafe impl Shareable for str {}
 
 // SAFETY: as for the parts; the niche of an `Option` is a value like others.
 unsafe impl<T: Shareable> Shareable for Option<T> {
