@@ -8,7 +8,10 @@ pub mod arena;
 mod error;
 pub mod handoff;
 mod region;
+mod shape;
 mod shared;
+mod string;
+mod vec;
 
 pub use arena::{Arena, Block, Handle, Participant, Seat};
 pub use error::{
@@ -18,4 +21,7 @@ pub use handoff::Handoff;
 pub use manyhands_derive::Shareable;
 pub use manyhands_sync::Shareable;
 pub use region::Region;
+pub use shape::Shape;
 pub use shared::Shared;
+pub use string::ShmString;
+pub use vec::{Full, ShmVec};

@@ -176,6 +176,12 @@ impl HolderSet {
         self.bits.iter().all(|word| word.load(Relaxed) == 0)
     }
 
+    /// Whether this seat holds, and no other.
+    pub(crate) fn is_only(&self, slot: u16) -> bool {
+        let count = |word: &std::sync::atomic::AtomicU64| word.load(Relaxed).count_ones();
+        self.contains(slot) && self.bits.iter().map(count).sum::<u32>() == 1
+    }
+
     pub(crate) fn contains(&self, slot: u16) -> bool {
         self.word(slot).load(Relaxed) & bit(slot) != 0
     }

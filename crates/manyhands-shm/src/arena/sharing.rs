@@ -19,10 +19,10 @@ pub(crate) struct Hold {
     handle: Handle,
     address: *mut u8,
     len: usize,
-    /// Run on the bytes by the last holder of all, before they are freed.
-    finish: Option<unsafe fn(*mut u8)>,
+    /// Run on the bytes, with their number, by the last holder of all, before they are freed.
+    finish: Option<unsafe fn(*mut u8, usize)>,
     /// Whether something in the bytes still needs them, asked by the last hold of this process.
-    kept: Option<unsafe fn(*const u8) -> bool>,
+    kept: Option<unsafe fn(*mut u8, usize) -> bool>,
 }
 
 // SAFETY: a hold is an address and plain words; whoever uses the address needs its own reasons.
@@ -96,7 +96,7 @@ impl Hold {
     /// # Safety
     ///
     /// `finish` is sound for the value that lies in the block, once, on any thread.
-    pub(crate) unsafe fn set_finish(&mut self, finish: unsafe fn(*mut u8)) {
+    pub(crate) unsafe fn set_finish(&mut self, finish: unsafe fn(*mut u8, usize)) {
         self.finish = Some(finish);
     }
 
@@ -106,7 +106,7 @@ impl Hold {
     /// # Safety
     ///
     /// `kept` is sound for the value that lies in the block, on any thread, while it is held.
-    pub(crate) unsafe fn set_kept(&mut self, kept: unsafe fn(*const u8) -> bool) {
+    pub(crate) unsafe fn set_kept(&mut self, kept: unsafe fn(*mut u8, usize) -> bool) {
         self.kept = Some(kept);
     }
 
@@ -138,11 +138,27 @@ impl Hold {
         self.len
     }
 
+    /// Whether this is the only hold of all, in any process; then it stays so until it is cloned or
+    /// sent.
+    pub(crate) fn is_only(&self) -> bool {
+        let holds = lock(&self.arena.holds);
+        if holds.get(&self.handle) != Some(&1) {
+            return false;
+        }
+        let holders = self
+            .arena
+            .memory
+            .holders(self.handle.class(), self.handle.index());
+        let _guard = self.arena.lock();
+        holders.is_only(self.arena.me().slot())
+    }
+
     fn is_kept(&self) -> bool {
         // SAFETY: `set_kept` was promised a sound function for this value.
         // - where: the value lies at the block's start, and this process holds the block still.
         // - who, what: shared access to a value of the type that the kind stands for.
-        self.kept.is_some_and(|kept| unsafe { kept(self.address) })
+        self.kept
+            .is_some_and(|kept| unsafe { kept(self.address, self.len) })
     }
 
     /// Takes this process's bit away; the block, if no other process holds it.
@@ -186,7 +202,7 @@ impl Drop for Hold {
             // - who: nobody holds the block any more, so it is ours alone, and only the last of
             //   all holders comes here.
             // - what: holders of the block had the same kind, so the value is of that type.
-            unsafe { finish(block.as_ptr()) };
+            unsafe { finish(block.as_ptr(), block.len()) };
         }
     }
 }

@@ -45,13 +45,8 @@ fn witness() -> (Witness, &'static Counts) {
     )
 }
 
-fn attach<T: Shareable>(arena: &'static Arena, value: &Shared<T>) -> Shared<T> {
-    let mut hold = Hold::attach(arena, Shared::handle(value), mark::<T>()).expect("alive");
-    end_with::<T>(&mut hold);
-    Shared {
-        hold: Arc::new(hold),
-        value: PhantomData,
-    }
+fn attach<T: ?Sized + Shape>(arena: &'static Arena, value: &Shared<T>) -> Shared<T> {
+    Shared::of(Hold::attach(arena, Shared::handle(value), mark::<T>()).expect("alive"))
 }
 
 #[test]
@@ -182,6 +177,91 @@ fn types_have_marks_of_their_own() {
     assert_ne!(mark::<Lock<u64>>(), mark::<Lock<i64>>());
     assert_eq!(mark::<Lock<u64>>(), mark::<Lock<u64>>());
     assert_ne!(mark::<u64>(), 0);
+}
+
+#[test]
+fn slices_and_text_are_seen_whole_by_other_members() {
+    let other = member(family().expect("an arena"));
+    let numbers = Shared::<[u16]>::from_fn(1001, |index| index as u16).expect("room");
+    let theirs = attach(other, &numbers);
+    assert!(theirs.iter().copied().eq(0..1001));
+    let text = Shared::<str>::copy_of("\u{20ac} 5").expect("room");
+    assert_eq!(&*attach(other, &text), "\u{20ac} 5");
+    assert_eq!(
+        format!("{text} {text:?}"),
+        "\u{20ac} 5 Shared(\"\u{20ac} 5\")"
+    );
+    for len in [0, 1, 7, 63, 64, 65, 4096] {
+        let bytes = Shared::<[u8]>::copy_of(&vec![7; len]).expect("room");
+        assert_eq!(*attach(other, &bytes), vec![7; len]);
+        let locked = Shared::<Lock<[u8]>>::copy_of(&vec![7; len]).expect("room");
+        let theirs = attach(other, &locked);
+        assert!(locked.inspect().shared);
+        assert_eq!(*theirs.lock().expect("nobody died"), vec![7; len]);
+    }
+}
+
+#[test]
+fn zeroed_items_are_zero_in_memory_that_was_used() {
+    for _ in 0..3 {
+        let used = Shared::<[u64]>::copy_of(&[u64::MAX; 1000]).expect("room");
+        drop(used);
+        let items = Shared::<[AtomicU64]>::zeroed(1000).expect("room");
+        assert!(items.iter().all(|item| item.load(SeqCst) == 0));
+        drop(items);
+        let items = Shared::<Lock<[u64]>>::zeroed(990).expect("room");
+        let mut guard = items.lock().expect("nobody died");
+        assert_eq!(*guard, [0; 990]);
+        guard.fill(u64::MAX);
+    }
+}
+
+#[test]
+fn items_of_a_slice_are_placed_once_and_dropped_once() {
+    let counts: Vec<_> = (0..4).map(|_| witness()).collect();
+    let seen: Vec<_> = counts.iter().map(|(_, counts)| *counts).collect();
+    let mut values = counts.into_iter().map(|(value, _)| value);
+    let items = Shared::<[Witness]>::from_fn(4, |_| values.next().expect("four")).expect("room");
+    let theirs = attach(member(family().expect("an arena")), &items);
+    drop(items);
+    assert!(seen.iter().all(|counts| counts.dropped.load(SeqCst) == 0));
+    drop(theirs);
+    for counts in seen {
+        assert_eq!(
+            (counts.placed.load(SeqCst), counts.dropped.load(SeqCst)),
+            (1, 1)
+        );
+    }
+}
+
+#[test]
+fn only_holder_of_all_may_change_a_value() {
+    let family = family().expect("an arena");
+    let other = member(family);
+    let mut items = Shared::<[u32]>::zeroed(10).expect("room");
+    let clone = items.clone();
+    assert!(Shared::get_mut(&mut items).is_none());
+    drop(clone);
+    let theirs = attach(other, &items);
+    assert!(Shared::get_mut(&mut items).is_none());
+    drop(theirs);
+    let parcel = handoff::pack(&items).expect("packable");
+    assert!(Shared::get_mut(&mut items).is_none(), "it is on its way");
+    drop(parcel);
+    Shared::get_mut(&mut items).expect("nobody else has it")[9] = 5;
+    let seat = family.reserve_seat().expect("a free seat");
+    Shared::hold_for(&items, seat.participant()).expect("it is alive");
+    assert!(Shared::get_mut(&mut items).is_none(), "a child will come");
+    assert_eq!(items[9], 5);
+    family.release_seat(seat);
+}
+
+#[test]
+fn slice_that_no_arena_can_have_is_refused() {
+    let error = Shared::<[u64]>::zeroed(usize::MAX / 4).expect_err("too large");
+    assert_eq!(error.asked, usize::MAX);
+    assert!(Shared::<[u8]>::zeroed(1 << 40).is_err());
+    assert!(Shared::<Lock<[u8]>>::zeroed(usize::MAX - 3).is_err());
 }
 
 #[test]
