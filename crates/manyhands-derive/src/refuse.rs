@@ -114,11 +114,11 @@ fn by_name(path: &Path) -> Option<Refusal> {
         ),
         "Vec" | "VecDeque" | "BinaryHeap" | "LinkedList" => (
             "points into the heap of one process",
-            "an array `[T; N]` with a length beside it, or a `Region` sent along with the value,",
+            "`ShmVec<T, N>`, or a `Shared<[T]>` sent along with the value,",
         ),
         "String" | "PathBuf" | "OsString" | "CString" => (
             "points into the heap of one process",
-            "`[u8; N]` with a length beside it",
+            "`ShmString<N>`",
         ),
         "HashMap" | "HashSet" | "BTreeMap" | "BTreeSet" => (
             "points into the heap of one process",

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn composite_tells_of_a_lock_of_any_part_that_a_leaked_guard_holds() {
         type Composite = ([crate::Lock<u8>; 2], Option<crate::RwLock<u64>>, u8);
-        const { assert!(Composite::PINNED && !<([u8; 2], crate::Event)>::PINNED) };
+        const { assert!(Composite::PINNED && !<([u8; 2], Option<u64>)>::PINNED) };
         let value: Composite = (
             [crate::Lock::new(0), crate::Lock::new(1)],
             Some(crate::RwLock::new(2)),
