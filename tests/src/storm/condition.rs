@@ -5,7 +5,7 @@
 //! time was up, is enough for everybody to stand still.
 //!
 //! Who dies with the lock may have changed the box and not said so; whoever is told of that tells
-//! everybody. If all sleep, nobody takes the lock and is told; so the driver takes it after each death.
+//! everybody. If all sleep, nobody takes the lock and is told; so the host takes it after each death.
 //! It looks at nothing else, and the successors of the dead come later: they would make good for what
 //! is lost.
 //!
@@ -156,10 +156,9 @@ impl Game for OfCondition {
     }
 
     /// As a newcomer, who takes the lock and is told if somebody died with it.
-    fn go_on(&self, driver: &mut Player<'_>) -> bool {
-        let items = self.lock(driver);
-        self.leave(driver, items);
-        true
+    fn greet(&self, host: &mut Player<'_>) {
+        let items = self.lock(host);
+        self.leave(host, items);
     }
 
     fn refresh(&self) {

@@ -78,9 +78,9 @@ struct Crew {
 }
 
 /// Everything that the driver has.
-struct Storm<'a, G> {
-    game: &'a G,
-    log: &'a Log,
+struct Storm<G: 'static> {
+    game: &'static G,
+    log: &'static Log,
     seed: u64,
     random: Random,
     household: Option<Household>,
@@ -96,7 +96,7 @@ struct Storm<'a, G> {
 pub fn run<G: Game>(seed: u64, kills: u64) -> Weather {
     assert!(kills <= MOST_KILLS as u64, "at most {MOST_KILLS} kills");
     let (place, log) = (Place::map(size_of::<G>()), Place::map(size_of::<Log>()));
-    let mut storm: Storm<'_, G> = Storm {
+    let mut storm: Storm<G> = Storm {
         game: place.at(),
         log: log.at(),
         seed,
@@ -106,7 +106,12 @@ pub fn run<G: Game>(seed: u64, kills: u64) -> Weather {
         starts: 0,
     };
     storm.game.set_up();
-    storm.household = G::IS_FAMILY.then(Household::found);
+    let (game, log) = (storm.game, storm.log);
+    storm.household = G::IS_FAMILY.then(|| {
+        Household::found(Box::new(move || {
+            game.greet(&mut Player::extra(log, Random::new(seed)));
+        }))
+    });
     for number in 0..PROCESSES {
         let crew = storm.start(number);
         storm.crews.push(crew);
@@ -123,7 +128,7 @@ pub fn run<G: Game>(seed: u64, kills: u64) -> Weather {
     weather
 }
 
-impl<G: Game> Storm<'_, G> {
+impl<G: Game> Storm<G> {
     fn start(&mut self, number: usize) -> Crew {
         let spot = Spot {
             number,
@@ -155,10 +160,10 @@ impl<G: Game> Storm<'_, G> {
         dead[0].demand(was_killed, "nobody ends by itself");
         let before = self.log.rounds();
         dead.iter().for_each(|player| self.game.bury(player));
-        let mut driver = self.player();
-        let mut do_get_on = self.game.go_on(&mut driver);
+        let mut do_get_on = self.game.go_on();
         if let Some(household) = &mut self.household {
             household.bury(number, self.random.below(4) == 0);
+            do_get_on &= household.greet();
         }
         if !G::NEEDS_ALL {
             do_get_on &= self.gets_on(before);
@@ -200,20 +205,9 @@ impl<G: Game> Storm<'_, G> {
         weather.damages = log.damages.load(Relaxed);
     }
 
-    /// The driver as a player.
-    fn player(&self) -> Player<'_> {
-        Player {
-            seat: SEATS,
-            token: DRIVER,
-            process: std::process::id(),
-            random: self.random.clone(),
-            log: self.log,
-        }
-    }
-
     fn settle(mut self) -> Balance {
         let household = self.household.take();
-        let mut driver = self.player();
+        let mut driver = Player::extra(self.log, self.random.clone());
         let balance = self.game.settle(&mut driver);
         if let Some(household) = household {
             let is_whole = household.close();

@@ -5,6 +5,7 @@
 //! newcomers sit now on new seats and now on those of the latest dead.
 
 use std::cell::{Cell, RefCell};
+use std::sync::OnceLock;
 
 use manyhands_shm::{Participant, Seat};
 
@@ -16,6 +17,12 @@ use crate::subjects::family;
 
 /// How long the host may take for an order.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What the host does after each death.
+static GREETING: OnceLock<Greeting> = OnceLock::new();
+
+/// A part of the game, for the host.
+pub(super) type Greeting = Box<dyn Fn() + Send + Sync>;
 
 thread_local! {
     static DEAD: RefCell<Vec<Participant>> = const { RefCell::new(Vec::new()) };
@@ -33,9 +40,10 @@ pub(super) struct Household {
 struct Host;
 
 impl Household {
-    /// Forks the host. The caller has one thread.
-    pub(super) fn found() -> Household {
+    /// Forks the host. The caller has one thread, and founds one household only.
+    pub(super) fn found(greeting: Greeting) -> Household {
         family::open();
+        assert!(GREETING.set(greeting).is_ok(), "there is one storm");
         let [place, spare] = [size_of::<family::Letter>(), 64].map(Place::map);
         Household {
             host: Actor::fork(&Host, Kind::Host, place, spare),
@@ -55,6 +63,12 @@ impl Household {
         let (_, seat) = family::invitation();
         self.seats[number] = Some(seat);
         seat
+    }
+
+    /// Lets the host use the object, as a newcomer; false: it is stuck there.
+    pub(super) fn greet(&mut self) -> bool {
+        self.host.order(Role::SetUp);
+        self.host.wait_finished(PATIENCE).is_some()
     }
 
     /// Tells the host of a death; it takes back what the dead had at once, or some time later.
@@ -109,6 +123,12 @@ impl Subject for Host {
         let seat = family::read_seat(place.at());
         family::family().release_seat(seat);
         DEAD.with_borrow_mut(|dead| dead.push(seat.participant()));
+    }
+
+    fn set_up(&self, _place: Place) {
+        if let Some(greeting) = GREETING.get() {
+            greeting();
+        }
     }
 
     /// All that have died are reaped.

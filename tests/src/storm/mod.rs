@@ -120,7 +120,17 @@ pub struct Player<'a> {
     log: &'a Log,
 }
 
-impl Player<'_> {
+impl<'a> Player<'a> {
+    /// One on the seat of its own: the driver, or the host of the family in its stead.
+    fn extra(log: &'a Log, random: Random) -> Player<'a> {
+        Player {
+            seat: SEATS,
+            token: DRIVER,
+            process: std::process::id(),
+            random,
+            log,
+        }
+    }
     /// Whether the storm is over.
     pub fn is_over(&self) -> bool {
         self.log.is_over.load(SeqCst) != 0
@@ -129,11 +139,6 @@ impl Player<'_> {
     /// Says that a round is finished: somebody has got on.
     pub fn finish_round(&self, kind: usize) {
         self.log.rounds[self.seat][kind].fetch_add(1, Relaxed);
-    }
-
-    /// How many rounds all have finished.
-    pub fn all_rounds(&self) -> u64 {
-        self.log.rounds().iter().sum()
     }
 
     /// Whether the process of a thread is about to be killed, or was.
@@ -195,9 +200,12 @@ pub trait Game: Placed + fmt::Debug {
 
     /// The driver has buried all threads of the process, whose successor has not come yet. Whether
     /// the survivors do what they can do alone.
-    fn go_on(&self, _driver: &mut Player<'_>) -> bool {
+    fn go_on(&self) -> bool {
         true
     }
+
+    /// In a family: the host, as a newcomer after each death, does what it must be told of.
+    fn greet(&self, _host: &mut Player<'_>) {}
 
     /// All have got on; those who have given up may come again.
     fn refresh(&self) {}

@@ -79,7 +79,7 @@ impl Game for OfOnce {
         self.section.bury(player);
     }
 
-    fn go_on(&self, _driver: &mut Player<'_>) -> bool {
+    fn go_on(&self) -> bool {
         let turn = self.turn.load(SeqCst) as usize;
         let is_done = wait_until(|| self.onces[turn].is_done());
         self.turn.store(turn as u32 + 1, SeqCst);
