@@ -116,10 +116,21 @@ impl LifeWord {
         }
     }
 
-    /// Takes the word for the calling thread, which must never end before the process does.
+    /// Takes the word for the calling thread, whose end it then tells; returns whether it was vacant.
     ///
-    /// Returns whether it was vacant.
-    pub(crate) fn hold(&'static self) -> bool {
+    /// For the life of a process let its [keeper](crate::keeper::hold) do it, which ends last.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_sync::life::LifeWord;
+    ///
+    /// static LIFE: LifeWord = LifeWord::new();
+    /// let thread = std::thread::spawn(|| LIFE.hold());
+    /// assert!(thread.join().expect("no panic"));
+    /// assert!(LIFE.is_dead() && !LIFE.hold());
+    /// ```
+    pub fn hold(&'static self) -> bool {
         let head = robust::head();
         let at = (&raw const *self).cast::<u8>();
         let former = head.announce(head.entry_of(at));
