@@ -113,12 +113,17 @@ fn posix_lock_survives_a_death_at_every_instruction() {
 }
 
 #[test]
+fn once_is_done_by_the_next_after_a_death_at_every_instruction() {
+    sweep("Once");
+}
+
+#[test]
 fn event_survives_a_death_at_every_instruction() {
     sweep("Event");
 }
 
 #[test]
-fn life_word_wakes_all_though_the_woken_one_dies_at_any_instruction() {
+fn life_word_tells_all_of_a_death_at_every_instruction() {
     sweep("LifeWord");
 }
 

@@ -36,7 +36,7 @@ impl Options {
         let mut options = Options {
             object: String::new(),
             operation: String::new(),
-            scenes: "abcdefg".to_owned(),
+            scenes: "abcdefghi".to_owned(),
             is_pairs: false,
             is_list: false,
             thoroughness: Thoroughness {

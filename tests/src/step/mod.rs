@@ -74,11 +74,16 @@ pub enum Scene {
     Racing,
     /// (g) The holder died before; the victim takes back what he left.
     Heir,
+    /// (h) The victim slept until its time was up, and dies at one of its next steps, peers asleep;
+    /// then the holder releases.
+    TimedOut,
+    /// (i) As h, but the holder releases before the victim's next step.
+    TooLate,
 }
 
 impl Scene {
     /// Every scene, in the order of the letters.
-    pub const ALL: [Scene; 7] = [
+    pub const ALL: [Scene; 9] = [
         Scene::Alone,
         Scene::Watched,
         Scene::Woken,
@@ -86,6 +91,8 @@ impl Scene {
         Scene::Robbed,
         Scene::Racing,
         Scene::Heir,
+        Scene::TimedOut,
+        Scene::TooLate,
     ];
 
     /// The letter of the scene.
@@ -98,6 +105,8 @@ impl Scene {
             Scene::Robbed => 'e',
             Scene::Racing => 'f',
             Scene::Heir => 'g',
+            Scene::TimedOut => 'h',
+            Scene::TooLate => 'i',
         }
     }
 }

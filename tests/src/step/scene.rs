@@ -220,7 +220,7 @@ impl<'a> Stage<'a> {
                 self.put_peers_to_sleep()?;
                 Ok(victim)
             }
-            Scene::Woken | Scene::WokenByDeath | Scene::Robbed => self.wake_victim(scene),
+            _ => self.wake_victim(scene),
         }
     }
 
@@ -229,14 +229,16 @@ impl<'a> Stage<'a> {
         let mut victim = self.fork_victim(Part::Act)?;
         victim.run_until_asleep(GRACE).map_err(Trouble::Setup)?;
         self.put_peers_to_sleep()?;
-        if scene == Scene::WokenByDeath {
-            self.kill_holder()?;
-        } else {
-            play(&mut self.cast.holder, Role::Release)?;
+        match scene {
+            Scene::WokenByDeath => self.kill_holder()?,
+            Scene::TimedOut | Scene::TooLate => {}
+            _ => play(&mut self.cast.holder, Role::Release)?,
         }
         victim.wait_woken(GRACE).map_err(Trouble::Setup)?;
-        if scene == Scene::Robbed {
-            play(&mut self.cast.newcomer, Role::Rob)?;
+        match scene {
+            Scene::Robbed => play(&mut self.cast.newcomer, Role::Rob)?,
+            Scene::TooLate => play(&mut self.cast.holder, Role::Release)?,
+            _ => {}
         }
         Ok(victim)
     }
@@ -282,8 +284,10 @@ impl<'a> Stage<'a> {
     }
 
     fn survive(&mut self, scene: Scene, patience: Duration) -> Result<u32, Trouble> {
-        if scene == Scene::Robbed {
-            play(&mut self.cast.newcomer, Role::EndRobbery)?;
+        match scene {
+            Scene::Robbed => play(&mut self.cast.newcomer, Role::EndRobbery)?,
+            Scene::TimedOut => play(&mut self.cast.holder, Role::Release)?,
+            _ => {}
         }
         if matches!(scene, Scene::Alone | Scene::Heir) {
             self.order_peers();

@@ -2,6 +2,7 @@
 
 use manyhands_sync::{Event, Shareable};
 
+use super::mutual::SOON;
 use crate::place::{Place, Placed};
 use crate::step::{Outcome, Scene, Subject};
 
@@ -18,9 +19,12 @@ struct Clear;
 /// once.
 struct Wait;
 
+/// Dies in `wait_timeout`, its time being up.
+struct WaitInTime;
+
 /// The subjects of this file.
 pub fn subjects() -> Vec<&'static dyn Subject> {
-    vec![&Set, &Clear, &Wait]
+    vec![&Set, &Clear, &Wait, &WaitInTime]
 }
 
 fn wait(place: Place) -> Outcome {
@@ -165,4 +169,46 @@ impl Subject for Wait {
     }
 
     fn end_robbery(&self, _place: Place) {}
+}
+
+impl Subject for WaitInTime {
+    fn object(&self) -> &'static str {
+        "Event"
+    }
+
+    fn operation(&self) -> &'static str {
+        "wait, time out"
+    }
+
+    fn scenes(&self) -> &'static [Scene] {
+        &[Scene::TimedOut, Scene::TooLate]
+    }
+
+    fn peers(&self) -> usize {
+        2
+    }
+
+    fn reset(&self, place: Place) {
+        place.at::<Event>().placed();
+    }
+
+    fn warm(&self, spare: Place) {
+        set_if_unset(spare);
+    }
+
+    fn act(&self, place: Place) {
+        let _is_set = place.at::<Event>().wait_timeout(SOON);
+    }
+
+    fn peer(&self, place: Place) -> Outcome {
+        wait(place)
+    }
+
+    fn settle(&self, place: Place) -> Outcome {
+        set_if_unset(place)
+    }
+
+    fn release(&self, place: Place) {
+        place.at::<Event>().set();
+    }
 }

@@ -8,7 +8,7 @@ use manyhands_sync::raw::{RawLock, ShortGuard, ShortLock};
 use manyhands_sync::{Lock, LockError, LockGuard, LockTimeoutError, Shareable, TryLockError};
 
 use super::data::Data;
-use super::mutual::{Leaving, Mutual, Taking, TakingOver};
+use super::mutual::{AsIs, GivingUp, InTime, Leaving, LeavingAsIs, Mutual, Taking, TakingOver};
 use crate::place::Placed;
 use crate::step::{Scene, Subject};
 
@@ -37,6 +37,9 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
         TakingOver::<Whole>::NEW,
         Taking::<Timed>::NEW,
         Taking::<Tried>::NEW,
+        GivingUp::<Raw>::NEW,
+        GivingUp::<Whole>::NEW,
+        LeavingAsIs::<Whole>::NEW,
     ]
 }
 
@@ -239,5 +242,37 @@ impl Mutual for Tried {
 
     fn data(&self) -> &Data {
         &self.0.data
+    }
+}
+
+impl InTime for Raw {
+    const TIME_OUT_STRIDE: u32 = 1;
+
+    fn take_in_time(&self, limit: Duration) -> Option<bool> {
+        let acquired = self.lock.lock(Deadline::after(limit)).ok()?;
+        let is_flagged = acquired.owner_died().is_some();
+        if is_flagged {
+            self.lock.mark_consistent();
+        }
+        Some(is_flagged)
+    }
+}
+
+impl InTime for Whole {
+    fn take_in_time(&self, limit: Duration) -> Option<bool> {
+        match for_ever(self).lock.lock_timeout(limit) {
+            Ok(guard) => Some(keep(guard, false)),
+            Err(LockTimeoutError::OwnerDied { guard, .. }) => Some(keep(guard, true)),
+            Err(_) => None,
+        }
+    }
+}
+
+impl AsIs for Whole {
+    fn take_as_is(&self) {
+        match for_ever(self).lock.lock() {
+            Ok(guard) | Err(LockError::OwnerDied { guard, .. }) => WHOLE.set(Some(guard)),
+            Err(other) => panic!("{other:?}"),
+        }
     }
 }

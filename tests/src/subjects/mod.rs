@@ -6,9 +6,11 @@ pub mod data;
 pub mod event;
 pub mod family;
 pub mod flag_queue;
+pub mod hurry;
 pub mod life;
 pub mod lock;
 pub mod mutual;
+pub mod once;
 pub mod plain_futex;
 pub mod plain_robust;
 pub mod posix_lock;
@@ -32,11 +34,13 @@ pub fn all() -> Vec<&'static dyn Subject> {
         lock::subjects(),
         relock::subjects(),
         posix_lock::subjects(),
+        once::subjects(),
         event::subjects(),
         life::subjects(),
         arena::subjects(),
         ring::subjects(),
         shares::subjects(),
+        hurry::subjects(),
     ]
     .concat()
 }

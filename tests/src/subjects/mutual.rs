@@ -1,6 +1,7 @@
 //! Any lock as a subject: taken, left, and taken over from a dead owner.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
@@ -25,11 +26,14 @@ pub trait Mutual: Placed {
     /// Those of them in which it is known to hang.
     const TAKING_MUST_HANG: &'static [Scene] = &[];
 
-    /// The scenes in which [`Leaving`] is swept.
+    /// The scenes in which [`Leaving`] is swept. Not c to e: who leaves waits for nobody.
     const LEAVING_SCENES: &'static [Scene] = &[Scene::Watched, Scene::Racing];
 
     /// Those of them in which it is known to hang.
     const LEAVING_MUST_HANG: &'static [Scene] = &[];
+
+    /// Every how many boundaries it is swept.
+    const STRIDE: u32 = 1;
 
     /// Whether pairs of deaths are swept.
     const HAS_PAIRS: bool = false;
@@ -48,8 +52,27 @@ pub trait Mutual: Placed {
     fn data(&self) -> &Data;
 }
 
+/// A lock that can be asked for with a time-out.
+pub trait InTime: Mutual {
+    /// Every how many boundaries [`GivingUp`] is swept; each waits for the time-out.
+    const TIME_OUT_STRIDE: u32 = 3;
+
+    /// As [`Mutual::take`], at most for so long.
+    fn take_in_time(&self, limit: Duration) -> Option<bool>;
+}
+
+/// A lock that can be left without a repair.
+pub trait AsIs: Mutual {
+    /// As [`Mutual::take`], but the lock is not told that all is well again.
+    fn take_as_is(&self);
+}
+
+/// How long a victim waits whose time is to be up. It must be seen asleep before; if it is not, the
+/// boundary is repeated.
+pub const SOON: Duration = Duration::from_millis(8);
+
 /// Takes the lock, looks at what it guards, changes it, and leaves.
-pub(super) fn visit<M: Mutual>(place: Place) -> Outcome {
+fn visit<M: Mutual>(place: Place) -> Outcome {
     let lock: &M = place.at();
     let is_flagged = lock.take();
     let outcome = lock.data().visit(is_flagged);
@@ -70,9 +93,9 @@ fn end<M: Mutual>(place: Place) {
     lock.leave();
 }
 
-/// Lets a process take the lock and die.
-pub(super) fn die_inside<M: Mutual>(place: Place) {
-    // SAFETY: a victim has one thread, so its child may run any Rust code.
+/// A child takes the lock and dies. Whoever calls this has one thread.
+fn die_inside<M: Mutual>(place: Place) {
+    // SAFETY: the caller has one thread, so its child may run any Rust code.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
             begin::<M>(place);
@@ -98,6 +121,24 @@ pub struct Leaving<M>(PhantomData<fn(M)>);
 #[derive(Debug)]
 pub struct TakingOver<M>(PhantomData<fn(M)>);
 
+/// The victim's time is up before it has the lock.
+#[derive(Debug)]
+pub struct GivingUp<M>(PhantomData<fn(M)>);
+
+/// An owner has died; the victim has taken the lock over, and leaves without a repair.
+#[derive(Debug)]
+pub struct LeavingAsIs<M>(PhantomData<fn(M)>);
+
+impl<M: InTime> GivingUp<M> {
+    /// The subject.
+    pub const NEW: &'static GivingUp<M> = &GivingUp(PhantomData);
+}
+
+impl<M: AsIs> LeavingAsIs<M> {
+    /// The subject.
+    pub const NEW: &'static LeavingAsIs<M> = &LeavingAsIs(PhantomData);
+}
+
 impl<M: Mutual> Taking<M> {
     /// The subject.
     pub const NEW: &'static Taking<M> = &Taking(PhantomData);
@@ -114,6 +155,10 @@ impl<M: Mutual> TakingOver<M> {
 }
 
 impl<M: Mutual> Subject for Taking<M> {
+    fn stride(&self) -> u32 {
+        M::STRIDE
+    }
+
     fn object(&self) -> &'static str {
         M::NAME
     }
@@ -157,6 +202,10 @@ impl<M: Mutual> Subject for Taking<M> {
 }
 
 impl<M: Mutual> Subject for Leaving<M> {
+    fn stride(&self) -> u32 {
+        M::STRIDE
+    }
+
     fn object(&self) -> &'static str {
         M::NAME
     }
@@ -195,6 +244,10 @@ impl<M: Mutual> Subject for Leaving<M> {
 }
 
 impl<M: Mutual> Subject for TakingOver<M> {
+    fn stride(&self) -> u32 {
+        M::STRIDE
+    }
+
     fn object(&self) -> &'static str {
         M::NAME
     }
@@ -217,6 +270,88 @@ impl<M: Mutual> Subject for TakingOver<M> {
 
     fn act(&self, place: Place) {
         visit::<M>(place);
+    }
+
+    fn peer(&self, place: Place) -> Outcome {
+        visit::<M>(place)
+    }
+}
+
+impl<M: InTime> Subject for GivingUp<M> {
+    fn object(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn operation(&self) -> &'static str {
+        "lock, time out"
+    }
+
+    fn scenes(&self) -> &'static [Scene] {
+        &[Scene::TimedOut, Scene::TooLate]
+    }
+
+    fn stride(&self) -> u32 {
+        M::TIME_OUT_STRIDE
+    }
+
+    fn reset(&self, place: Place) {
+        place.at::<M>().prepare();
+    }
+
+    fn act(&self, place: Place) {
+        let lock: &M = place.at();
+        if lock.take_in_time(SOON).is_some() {
+            lock.data().enter_quietly();
+            lock.data().change();
+        }
+    }
+
+    fn peer(&self, place: Place) -> Outcome {
+        visit::<M>(place)
+    }
+
+    fn hold(&self, place: Place) {
+        begin::<M>(place);
+    }
+
+    fn release(&self, place: Place) {
+        end::<M>(place);
+    }
+}
+
+/// The name of the dead stays in the data; whoever finds it and was told nothing complains.
+impl<M: AsIs> Subject for LeavingAsIs<M> {
+    fn stride(&self) -> u32 {
+        M::STRIDE
+    }
+
+    fn object(&self) -> &'static str {
+        M::NAME
+    }
+
+    fn operation(&self) -> &'static str {
+        "unlock unrepaired"
+    }
+
+    fn scenes(&self) -> &'static [Scene] {
+        &[Scene::Alone, Scene::Watched, Scene::Racing]
+    }
+
+    fn peers(&self) -> usize {
+        2
+    }
+
+    fn reset(&self, place: Place) {
+        place.at::<M>().prepare();
+    }
+
+    fn before(&self, place: Place) {
+        die_inside::<M>(place);
+        place.at::<M>().take_as_is();
+    }
+
+    fn act(&self, place: Place) {
+        place.at::<M>().leave();
     }
 
     fn peer(&self, place: Place) -> Outcome {

@@ -7,9 +7,9 @@ use manyhands_sync::posix::{PosixLock, PosixLockGuard};
 
 use super::data::Data;
 use super::lock::for_ever;
-use super::mutual::{Leaving, Mutual, Taking, TakingOver, die_inside, visit};
-use crate::place::{Late, Place, Placed};
-use crate::step::{Outcome, Scene, Subject};
+use super::mutual::{AsIs, Leaving, LeavingAsIs, Mutual, Taking, TakingOver};
+use crate::place::{Late, Placed};
+use crate::step::{Scene, Subject};
 
 /// The subjects of this file.
 pub fn subjects() -> Vec<&'static dyn Subject> {
@@ -17,7 +17,7 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
         Taking::<Foreign>::NEW,
         Leaving::<Foreign>::NEW,
         TakingOver::<Foreign>::NEW,
-        &LeavingUnrepaired,
+        LeavingAsIs::<Foreign>::NEW,
     ]
 }
 
@@ -88,38 +88,8 @@ impl Mutual for Foreign {
     }
 }
 
-/// An owner has died; the victim holds the lock, has not repaired, and leaves.
-#[derive(Debug)]
-struct LeavingUnrepaired;
-
-impl Subject for LeavingUnrepaired {
-    fn object(&self) -> &'static str {
-        Foreign::NAME
-    }
-
-    fn operation(&self) -> &'static str {
-        "leave unrepaired"
-    }
-
-    fn scenes(&self) -> &'static [Scene] {
-        Foreign::LEAVING_SCENES
-    }
-
-    fn reset(&self, place: Place) {
-        place.at::<Foreign>().prepare();
-    }
-
-    fn before(&self, place: Place) {
-        die_inside::<Foreign>(place);
-        place.at::<Foreign>().take_as_it_is();
-    }
-
-    fn act(&self, place: Place) {
-        place.at::<Foreign>().leave();
-    }
-
-    /// The data is as the dead owner left it: whoever comes first and is not told finds damage.
-    fn peer(&self, place: Place) -> Outcome {
-        visit::<Foreign>(place)
+impl AsIs for Foreign {
+    fn take_as_is(&self) {
+        self.take_as_it_is();
     }
 }

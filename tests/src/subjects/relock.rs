@@ -1,12 +1,13 @@
 //! The lock that its holder may take again.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
-use manyhands_sync::{LockError, RLock, RLockGuard, Shareable};
+use manyhands_sync::{LockError, LockTimeoutError, RLock, RLockGuard, Shareable};
 
 use super::data::Data;
 use super::lock::{ALL_BUT_WATCHED, for_ever};
-use super::mutual::{Leaving, Mutual, Taking, TakingOver};
+use super::mutual::{AsIs, GivingUp, InTime, Leaving, LeavingAsIs, Mutual, Taking, TakingOver};
 use crate::place::Placed;
 use crate::step::{Scene, Subject};
 
@@ -16,6 +17,8 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
         Taking::<Again>::NEW,
         Leaving::<Again>::NEW,
         TakingOver::<Again>::NEW,
+        GivingUp::<Again>::NEW,
+        LeavingAsIs::<Again>::NEW,
     ]
 }
 
@@ -41,26 +44,19 @@ impl Mutual for Again {
     const NAME: &'static str = "RLock<T>";
     const TAKING: &'static str = "lock, lock";
     const TAKING_SCENES: &'static [Scene] = ALL_BUT_WATCHED;
+    // It takes two locks, so its sweeps are four times as long as others.
+    const STRIDE: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
 
     fn prepare(&self) {
         self.lock.placed();
     }
 
     fn take(&self) -> bool {
-        let lock = &for_ever(self).lock;
-        let (outer, is_flagged) = match lock.lock() {
-            Ok(guard) => (guard, false),
-            Err(LockError::OwnerDied { mut guard, .. }) => {
-                guard.mark_consistent();
-                (guard, true)
-            }
+        match for_ever(self).lock.lock() {
+            Ok(guard) => keep(self, guard, false),
+            Err(LockError::OwnerDied { guard, .. }) => keep(self, guard, true),
             Err(other) => panic!("{other:?}"),
-        };
-        let Ok(inner) = lock.lock() else {
-            panic!("the holder may take it again");
-        };
-        AGAIN.set(Some([outer, inner]));
-        is_flagged
+        }
     }
 
     fn leave(&self) {
@@ -69,5 +65,41 @@ impl Mutual for Again {
 
     fn data(&self) -> &Data {
         &self.data
+    }
+}
+
+/// Takes it again, and keeps both guards; true: an owner had died.
+fn keep(again: &Again, outer: RLockGuard<'static, ()>, is_flagged: bool) -> bool {
+    let mut outer = outer;
+    if is_flagged {
+        outer.mark_consistent();
+    }
+    let Ok(inner) = for_ever(again).lock.lock() else {
+        panic!("the holder may take it again");
+    };
+    AGAIN.set(Some([outer, inner]));
+    is_flagged
+}
+
+impl InTime for Again {
+    fn take_in_time(&self, limit: Duration) -> Option<bool> {
+        match for_ever(self).lock.lock_timeout(limit) {
+            Ok(guard) => Some(keep(self, guard, false)),
+            Err(LockTimeoutError::OwnerDied { guard, .. }) => Some(keep(self, guard, true)),
+            Err(_) => None,
+        }
+    }
+}
+
+impl AsIs for Again {
+    fn take_as_is(&self) {
+        let lock = &for_ever(self).lock;
+        let (Ok(outer) | Err(LockError::OwnerDied { guard: outer, .. })) = lock.lock() else {
+            panic!("few locks");
+        };
+        let Ok(inner) = lock.lock() else {
+            panic!("the holder may take it again");
+        };
+        AGAIN.set(Some([outer, inner]));
     }
 }

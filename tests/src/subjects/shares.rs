@@ -22,20 +22,21 @@ unsafe impl Placed for RwLock<()> {}
 unsafe impl Placed for Barrier {}
 
 /// Items, and who waits for them.
-struct Basket {
-    items: Lock<u32>,
-    filled: Condition,
+pub(super) struct Basket {
+    pub(super) items: Lock<u32>,
+    pub(super) filled: Condition,
 }
 
 // SAFETY: as above.
 unsafe impl Placed for Basket {}
 
 thread_local! {
-    static PERMIT: RefCell<Option<Permit<'static>>> = const { RefCell::new(None) };
-    static READ: RefCell<Option<ReadGuard<'static, ()>>> = const { RefCell::new(None) };
-    static WRITE: RefCell<Option<WriteGuard<'static, ()>>> = const { RefCell::new(None) };
+    pub(super) static PERMIT: RefCell<Option<Permit<'static>>> = const { RefCell::new(None) };
+    pub(super) static READ: RefCell<Option<ReadGuard<'static, ()>>> = const { RefCell::new(None) };
+    pub(super) static WRITE: RefCell<Option<WriteGuard<'static, ()>>> = const { RefCell::new(None) };
 }
 
+/// Not c to e: who gives something back waits for nobody.
 const WATCHED: &[Scene] = &[Scene::Watched, Scene::Racing];
 /// Not `Robbed`: where everybody is served in turn, no newcomer takes anything before the victim.
 const TAKING: &[Scene] = &[
@@ -46,19 +47,19 @@ const TAKING: &[Scene] = &[
 ];
 
 /// One subject; the functions get the object.
-struct Shares<T: 'static> {
-    object: &'static str,
-    operation: &'static str,
-    scenes: &'static [Scene],
-    stride: u32,
-    make: fn() -> T,
-    before: fn(&'static T),
-    act: fn(&'static T),
-    peer: fn(&'static T) -> Outcome,
-    settle: fn(&'static T) -> Outcome,
-    hold: fn(&'static T),
-    release: fn(&'static T),
-    is_waiting_right: fn(&'static T) -> bool,
+pub(super) struct Shares<T: 'static> {
+    pub(super) object: &'static str,
+    pub(super) operation: &'static str,
+    pub(super) scenes: &'static [Scene],
+    pub(super) stride: u32,
+    pub(super) make: fn() -> T,
+    pub(super) before: fn(&'static T),
+    pub(super) act: fn(&'static T),
+    pub(super) peer: fn(&'static T) -> Outcome,
+    pub(super) settle: fn(&'static T) -> Outcome,
+    pub(super) hold: fn(&'static T),
+    pub(super) release: fn(&'static T),
+    pub(super) is_waiting_right: fn(&'static T) -> bool,
 }
 
 impl<T: Placed + Shareable> Subject for Shares<T> {
@@ -160,16 +161,17 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
         &BARRIER_WAIT,
         &CONDITION_NOTIFY,
         &CONDITION_WAIT,
+        &CONDITION_SLEEP,
     ]
 }
 
-fn nothing<T>(_: &'static T) {}
+pub(super) fn nothing<T>(_: &'static T) {}
 
 fn never_right<T>(_: &'static T) -> bool {
     false
 }
 
-static SEMAPHORE_ACQUIRE: Shares<Semaphore> = Shares {
+pub(super) static SEMAPHORE_ACQUIRE: Shares<Semaphore> = Shares {
     object: "Semaphore",
     operation: "acquire",
     scenes: TAKING,
@@ -207,7 +209,7 @@ fn visit_semaphore(semaphore: &'static Semaphore) -> Outcome {
     Outcome::Fine
 }
 
-fn settle_semaphore(semaphore: &'static Semaphore) -> Outcome {
+pub(super) fn settle_semaphore(semaphore: &'static Semaphore) -> Outcome {
     let permit = semaphore.acquire().expect("few locks");
     // All have finished or are dead: the one permit is here, and there is no second.
     if semaphore.try_acquire().is_ok() {
@@ -222,7 +224,7 @@ fn settle_semaphore(semaphore: &'static Semaphore) -> Outcome {
     }
 }
 
-static RWLOCK_READ: Shares<RwLock<()>> = Shares {
+pub(super) static RWLOCK_READ: Shares<RwLock<()>> = Shares {
     object: "RwLock",
     operation: "read",
     scenes: TAKING,
@@ -246,7 +248,7 @@ static RWLOCK_LEAVE_READ: Shares<RwLock<()>> = Shares {
     ..RWLOCK_READ
 };
 
-static RWLOCK_WRITE: Shares<RwLock<()>> = Shares {
+pub(super) static RWLOCK_WRITE: Shares<RwLock<()>> = Shares {
     operation: "write",
     act: write,
     peer: read_once,
@@ -254,7 +256,7 @@ static RWLOCK_WRITE: Shares<RwLock<()>> = Shares {
     ..RWLOCK_READ
 };
 
-static RWLOCK_LEAVE_WRITE: Shares<RwLock<()>> = Shares {
+pub(super) static RWLOCK_LEAVE_WRITE: Shares<RwLock<()>> = Shares {
     operation: "leave write",
     scenes: WATCHED,
     before: write,
@@ -272,7 +274,7 @@ fn read(lock: &'static RwLock<()>) {
     ));
 }
 
-fn write(lock: &'static RwLock<()>) {
+pub(super) fn write(lock: &'static RwLock<()>) {
     WRITE.set(Some(take_to_write(lock).0));
 }
 
@@ -304,9 +306,10 @@ fn read_once(lock: &'static RwLock<()>) -> Outcome {
     }
 }
 
-static BARRIER_WAIT: Shares<Barrier> = Shares {
+pub(super) static BARRIER_WAIT: Shares<Barrier> = Shares {
     object: "Barrier",
     operation: "wait",
+    // Not c to e: the one who comes last opens and sleeps for nobody, and nobody takes another's place.
     scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
     // It waits in it, and to wait for many lives takes thousands of instructions.
     stride: 31,
@@ -329,7 +332,7 @@ fn meet(barrier: &'static Barrier) {
     let _ = barrier.wait();
 }
 
-fn meet_or_be_told(barrier: &'static Barrier) -> Outcome {
+pub(super) fn meet_or_be_told(barrier: &'static Barrier) -> Outcome {
     match barrier.wait() {
         Ok(_) => Outcome::Fine,
         Err(Broken::PartyDied(_)) => Outcome::OwnerDied,
@@ -340,7 +343,7 @@ fn meet_or_be_told(barrier: &'static Barrier) -> Outcome {
 }
 
 /// The victim died before it had come: nobody can know, and the two wait for a third.
-fn waits_for_the_dead(barrier: &'static Barrier) -> bool {
+pub(super) fn waits_for_the_dead(barrier: &'static Barrier) -> bool {
     !barrier.is_broken() && barrier.waiting() == 2
 }
 
@@ -367,7 +370,7 @@ unsafe impl Shareable for Basket {
     }
 }
 
-static CONDITION_NOTIFY: Shares<Basket> = Shares {
+pub(super) static CONDITION_NOTIFY: Shares<Basket> = Shares {
     object: "Condition",
     operation: "notify",
     scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
@@ -385,16 +388,27 @@ static CONDITION_NOTIFY: Shares<Basket> = Shares {
     is_waiting_right: was_not_notified,
 };
 
-static CONDITION_WAIT: Shares<Basket> = Shares {
+pub(super) static CONDITION_WAIT: Shares<Basket> = Shares {
     operation: "wait",
     scenes: &[Scene::Woken],
     act: take_one,
+    hold: take_if_any,
     release: fill_for_one,
     is_waiting_right: has_no_items,
     ..CONDITION_NOTIFY
 };
 
-fn items(basket: &'static Basket) -> LockGuard<'static, u32> {
+/// It falls asleep, alone, with all others, or once more after a robbery. Not d: nobody waits for the
+/// death of a notifier.
+static CONDITION_SLEEP: Shares<Basket> = Shares {
+    operation: "wait, sleep",
+    scenes: &[Scene::Alone, Scene::Watched, Scene::Robbed, Scene::Racing],
+    // Before it sleeps it looks for thousands of instructions whether it must.
+    stride: 61,
+    ..CONDITION_WAIT
+};
+
+pub(super) fn items(basket: &'static Basket) -> LockGuard<'static, u32> {
     match basket.items.lock() {
         Ok(guard) => guard,
         Err(LockError::OwnerDied { mut guard, .. }) => {
@@ -411,7 +425,7 @@ fn fill_for_all(basket: &'static Basket) {
     basket.filled.notify_all();
 }
 
-fn fill_for_one(basket: &'static Basket) {
+pub(super) fn fill_for_one(basket: &'static Basket) {
     *items(basket) += 1;
     basket.filled.notify_one();
 }
@@ -431,13 +445,19 @@ fn take_item(basket: &'static Basket) -> Outcome {
     Outcome::Fine
 }
 
+/// Before anybody waits there is none; the robber finds what the victim was woken for.
+fn take_if_any(basket: &'static Basket) {
+    let mut items = items(basket);
+    *items = items.saturating_sub(1);
+}
+
 /// Who has a ticket still was not served: the notifier died before.
-fn was_not_notified(basket: &'static Basket) -> bool {
+pub(super) fn was_not_notified(basket: &'static Basket) -> bool {
     basket.filled.waiting() > 0
 }
 
 /// Nobody may sleep while there is an item, whoever had been told of it.
-fn has_no_items(basket: &'static Basket) -> bool {
+pub(super) fn has_no_items(basket: &'static Basket) -> bool {
     basket.items.inspect().thread.is_none() && *items(basket) == 0
 }
 
