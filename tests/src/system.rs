@@ -202,6 +202,12 @@ pub fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
+/// Lets all others run before the calling thread, from now on.
+pub fn yield_to_others() {
+    // SAFETY: `setpriority` takes three integers; zero is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
 /// Ends this process by SIGALRM if it lives that long.
 pub fn end_after(seconds: u32) {
     // SAFETY: `alarm` takes one integer and touches no memory.

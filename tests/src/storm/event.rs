@@ -118,6 +118,8 @@ fn play_round_after_round(events: &Turns, log: &Log, seat: usize) {
         let event = &events.0[round as usize % 2];
         let is_setter = log.setter.load(Relaxed) as usize == seat / THREADS + 1;
         if is_setter && seat.is_multiple_of(THREADS) {
+            // Those whom it wakes take the processor from it, so it is likely to die in the middle.
+            system::yield_to_others();
             // Begun is odd, finished is even.
             log.set.store((round << 1) | 1, Release);
             event.set();
