@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use manyhands_process::Process;
-use manyhands_shm::{Shareable, Shared};
+use manyhands_shm::{LastPlace, Shareable, Shared};
 use manyhands_sync::{Barrier, Lock};
 
 use super::timed;
@@ -149,7 +149,7 @@ unsafe impl Sync for Robust {}
 
 // SAFETY: a mutex for processes and a number; nobody dies here.
 unsafe impl Shareable for Robust {
-    fn placed(&self) {
+    fn placed(&self, _: LastPlace) {
         let mut attributes = MaybeUninit::uninit();
         let pointer = attributes.as_mut_ptr();
         let shared = libc::PTHREAD_PROCESS_SHARED;

@@ -49,7 +49,7 @@ fn try_shareable(input: &DeriveInput, room: Path) -> Result<TokenStream> {
         // SAFETY: every field is `Shareable`, and each item asks every field.
         #[automatically_derived]
         unsafe impl #before #room::Shareable for #name #after #bounds {
-            fn placed(&self) {
+            fn placed(&self, here: #room::LastPlace) {
                 #(#places)*
             }
 
@@ -64,7 +64,7 @@ fn try_shareable(input: &DeriveInput, room: Path) -> Result<TokenStream> {
 
 fn place(index: usize, field: &Field, room: &Path) -> TokenStream {
     let (held, member) = (&field.ty, member(index, field));
-    quote!(<#held as #room::Shareable>::placed(&self.#member);)
+    quote!(<#held as #room::Shareable>::placed(&self.#member, here);)
 }
 
 fn hold(index: usize, field: &Field, room: &Path) -> TokenStream {

@@ -116,10 +116,9 @@ fn by_name(path: &Path) -> Option<Refusal> {
             "points into the heap of one process",
             "`ShmVec<T, N>`, or a `Shared<[T]>` sent along with the value,",
         ),
-        "String" | "PathBuf" | "OsString" | "CString" => (
-            "points into the heap of one process",
-            "`ShmString<N>`",
-        ),
+        "String" | "PathBuf" | "OsString" | "CString" => {
+            ("points into the heap of one process", "`ShmString<N>`")
+        }
         "HashMap" | "HashSet" | "BTreeMap" | "BTreeSet" => (
             "points into the heap of one process",
             "an array, or a dictionary of a `Manager`,",

@@ -19,7 +19,7 @@ pub use error::{
 };
 pub use handoff::Handoff;
 pub use manyhands_derive::Shareable;
-pub use manyhands_sync::Shareable;
+pub use manyhands_sync::{LastPlace, Shareable};
 pub use region::Region;
 pub use shape::Shape;
 pub use shared::Shared;

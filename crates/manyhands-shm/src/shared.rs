@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use manyhands_sync::{Lock, Shareable};
+use manyhands_sync::{LastPlace, Lock, Shareable};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -209,8 +209,11 @@ impl<T: ?Sized + Shape> Shared<T> {
     /// The block is seen as a valid `T`, by [`Shape::view`].
     unsafe fn place(block: Block) -> Shared<T> {
         let value = T::view(block.as_ptr(), block.len());
+        // SAFETY: the value stays in its block, which is freed when nobody holds it any more, and not
+        // while a thread of the last holder holds a lock in it. Nobody knows the block yet.
+        let here = unsafe { LastPlace::new() };
         // SAFETY: a reference needs a valid value, which the caller promises; nobody changes it.
-        unsafe { &*value }.placed();
+        unsafe { &*value }.placed(here);
         Shared::of(Hold::share(block, mark::<T>()))
     }
 

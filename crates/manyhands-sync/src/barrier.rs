@@ -7,7 +7,7 @@ use manyhands_os::Deadline;
 
 pub use crate::raw::barrier::Broken;
 use crate::raw::barrier::RawBarrier;
-use crate::shareable::Shareable;
+use crate::shareable::{LastPlace, Shareable};
 
 /// Lets so many threads, or processes in shared memory, wait until all of them have come; again
 /// and again.
@@ -42,8 +42,8 @@ pub struct Barrier {
 
 // SAFETY: made of atomics and a number that never changes, without pointers.
 unsafe impl Shareable for Barrier {
-    fn placed(&self) {
-        self.raw.placed();
+    fn placed(&self, here: LastPlace) {
+        self.raw.placed(here);
     }
 
     const PINNED: bool = true;

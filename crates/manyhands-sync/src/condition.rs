@@ -8,7 +8,7 @@ use manyhands_os::process::Identity;
 
 use crate::lock::LockGuard;
 use crate::raw::condition::RawCondition;
-use crate::shareable::Shareable;
+use crate::shareable::{LastPlace, Shareable};
 
 /// Lets who holds a [`Lock`](crate::Lock) wait, without it, until somebody who has changed the data
 /// says so.
@@ -55,8 +55,8 @@ pub struct Condition {
 
 // SAFETY: made of atomics only, without pointers.
 unsafe impl Shareable for Condition {
-    fn placed(&self) {
-        self.raw.placed();
+    fn placed(&self, here: LastPlace) {
+        self.raw.placed(here);
     }
 
     const PINNED: bool = true;

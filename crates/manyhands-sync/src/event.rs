@@ -9,7 +9,7 @@ use manyhands_os::Deadline;
 use crate::primitive::futex::{self, Scope};
 use crate::primitive::{AtomicU32, is_planted};
 use crate::raw::{ShortLock, net};
-use crate::shareable::Shareable;
+use crate::shareable::{LastPlace, Shareable};
 use crate::spin::Spin;
 
 #[cfg(all(feature = "posix", target_env = "gnu", not(loom)))]
@@ -57,7 +57,7 @@ const SHARED: u32 = 1;
 
 // SAFETY: made of atomics only, without pointers.
 unsafe impl Shareable for Event {
-    fn placed(&self) {
+    fn placed(&self, _: LastPlace) {
         // Relaxed: runs before anybody else can see the event.
         self.mode.store(SHARED, Relaxed);
     }

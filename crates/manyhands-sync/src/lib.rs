@@ -38,4 +38,4 @@ pub use semaphore::{
     AcquireError, AcquireTimeoutError, BoundedSemaphore, Permit, ReleaseError, Semaphore,
     SemaphoreState, TryAcquireError,
 };
-pub use shareable::Shareable;
+pub use shareable::{LastPlace, Shareable};

@@ -15,7 +15,7 @@ use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::member::Member;
 use crate::raw::RawLock;
 use crate::raw::condition::RawCondition;
-use crate::shareable::{Shareable, refuse_pinned};
+use crate::shareable::{LastPlace, Shareable, refuse_pinned};
 
 /// Mutual exclusion with the data inside: threads share it in private memory, processes share it
 /// in shared memory (`Shared::new(Lock::new(..))` of `manyhands-shm`).
@@ -58,13 +58,13 @@ unsafe impl<T: ?Sized + Send> Sync for Lock<T> {}
 // SAFETY: the raw lock is made of atomics and is robust once placed; the data is Shareable, and a
 // death in the middle of a change is reported to the next locker.
 unsafe impl<T: ?Sized + Shareable> Shareable for Lock<T> {
-    fn placed(&self) {
+    fn placed(&self, here: LastPlace) {
         const { refuse_pinned::<T>() };
-        self.raw.placed();
+        self.raw.placed(here);
         let data = self.data.get();
         // SAFETY: `placed` runs before anybody else can see the value, so nobody changes it.
         let data = unsafe { &*data };
-        data.placed();
+        data.placed(here);
     }
 
     const PINNED: bool = true;

@@ -11,7 +11,7 @@ use manyhands_os::process::Identity;
 use crate::deadlock::{self, Cycle};
 use crate::primitive::AtomicU32;
 use crate::raw::{Acquired, RawLock, RefusedLock};
-use crate::shareable::Shareable;
+use crate::shareable::{LastPlace, Shareable};
 
 /// Runs a function once among all threads, or processes in shared memory; the others wait for it.
 ///
@@ -43,8 +43,8 @@ const DONE: u32 = 2;
 
 // SAFETY: made of atomics and a raw lock, which is robust once placed.
 unsafe impl Shareable for Once {
-    fn placed(&self) {
-        self.lock.placed();
+    fn placed(&self, here: LastPlace) {
+        self.lock.placed(here);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::deadlock;
 use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::primitive::{AtomicU32, AtomicU64};
 use crate::raw::{Acquired, RawLock, RefusedLock};
-use crate::shareable::Shareable;
+use crate::shareable::{LastPlace, Shareable};
 
 /// A re-entrant lock with the data inside: the thread that holds it may take it again, any number
 /// of times, and gives it up with the last guard.
@@ -58,12 +58,12 @@ unsafe impl<T: Send> Sync for RLock<T> {}
 
 // SAFETY: the raw lock is robust once placed; the rest is atomics and Shareable data.
 unsafe impl<T: Shareable> Shareable for RLock<T> {
-    fn placed(&self) {
-        self.raw.placed();
+    fn placed(&self, here: LastPlace) {
+        self.raw.placed(here);
         let data = self.data.get();
         // SAFETY: `placed` runs before anybody else can see the value, so nobody changes it.
         let data = unsafe { &*data };
-        data.placed();
+        data.placed(here);
     }
 
     const PINNED: bool = true;

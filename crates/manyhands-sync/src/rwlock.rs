@@ -13,7 +13,7 @@ use manyhands_os::process::Identity;
 use crate::deadlock;
 use crate::error::{LockError, LockTimeoutError, TryLockError};
 use crate::raw::rwlock::RawRwLock;
-use crate::shareable::{Shareable, refuse_pinned};
+use crate::shareable::{LastPlace, Shareable, refuse_pinned};
 
 /// A value that many may read at a time, or one may change.
 ///
@@ -56,13 +56,13 @@ unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 // SAFETY: the raw lock is made of atomics and robust locks; the data is Shareable, and a death in
 // the middle of a change is reported.
 unsafe impl<T: ?Sized + Shareable> Shareable for RwLock<T> {
-    fn placed(&self) {
+    fn placed(&self, here: LastPlace) {
         const { refuse_pinned::<T>() };
-        self.raw.placed();
+        self.raw.placed(here);
         let data = self.data.get();
         // SAFETY: `placed` runs before anybody else can see the value, so nobody changes it.
         let data = unsafe { &*data };
-        data.placed();
+        data.placed(here);
     }
 
     const PINNED: bool = true;

@@ -6,7 +6,7 @@ use std::{error, fmt};
 use manyhands_os::Deadline;
 
 use crate::raw::semaphore::{RawSemaphore, TimedOut};
-use crate::shareable::Shareable;
+use crate::shareable::{LastPlace, Shareable};
 
 /// A number of permits, which threads, or processes in shared memory, take and give back.
 ///
@@ -43,8 +43,8 @@ pub struct Semaphore {
 
 // SAFETY: made of atomics only, without pointers but those of a raw lock, which is robust.
 unsafe impl Shareable for Semaphore {
-    fn placed(&self) {
-        self.raw.placed();
+    fn placed(&self, here: LastPlace) {
+        self.raw.placed(here);
     }
 
     const PINNED: bool = true;
@@ -74,8 +74,8 @@ pub struct BoundedSemaphore {
 
 // SAFETY: as for `Semaphore`; the bound is plain data that never changes.
 unsafe impl Shareable for BoundedSemaphore {
-    fn placed(&self) {
-        self.raw.placed();
+    fn placed(&self, here: LastPlace) {
+        self.raw.placed(here);
     }
 
     const PINNED: bool = true;

@@ -21,7 +21,9 @@ use std::sync::atomic;
 pub unsafe trait Shareable: Send + Sync + 'static {
     /// Runs once, when the value has reached its last, never-moving place in shared memory and
     /// before anybody else can see it. Locks turn process-shared here.
-    fn placed(&self) {}
+    ///
+    /// A part is told by `part.placed(here)`.
+    fn placed(&self, _: LastPlace) {}
 
     /// Whether a primitive of this crate lies inside. It was told where it lies, and a holder's robust
     /// list may point to it: then the value must not be moved or replaced, so it cannot lie behind a
@@ -31,7 +33,9 @@ pub unsafe trait Shareable: Send + Sync + 'static {
     /// use manyhands_sync::{Lock, Shareable};
     ///
     /// // Whoever holds the outer lock could replace the inner one while it is held.
-    /// Lock::new(Lock::new(0)).placed();
+    /// static OUTER: Lock<Lock<u32>> = Lock::new(Lock::new(0));
+    /// // SAFETY: a static stays where it is.
+    /// OUTER.placed(unsafe { manyhands_sync::LastPlace::new() });
     /// ```
     const PINNED: bool = false;
 
@@ -40,6 +44,34 @@ pub unsafe trait Shareable: Send + Sync + 'static {
     /// as the process lives.
     fn is_held_here(&self) -> bool {
         false
+    }
+}
+
+/// Somebody vouches that a value has come to its last place.
+#[derive(Clone, Copy, Debug)]
+pub struct LastPlace(());
+
+impl LastPlace {
+    /// Vouches for the value that is told of it, by [`Shareable::placed`].
+    ///
+    /// # Safety
+    ///
+    /// The value does not move any more, and its memory stays as it is for as long as any thread may
+    /// hold a lock in it, also by a guard that was leaked: the kernel follows the list of a thread's
+    /// locks when the thread ends. And nobody else can reach the value before it was told.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_sync::{LastPlace, Lock, Shareable};
+    ///
+    /// static LOCK: Lock<u32> = Lock::new(0);
+    /// // SAFETY: a static stays where it is, and this is the program's first line.
+    /// LOCK.placed(unsafe { LastPlace::new() });
+    /// assert!(LOCK.inspect().shared);
+    /// ```
+    pub const unsafe fn new() -> Self {
+        Self(())
     }
 }
 
@@ -95,8 +127,8 @@ plain!(atomic::AtomicI64, std::time::Duration);
 
 // SAFETY: as for the parts.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
-    fn placed(&self) {
-        self.iter().for_each(T::placed);
+    fn placed(&self, here: LastPlace) {
+        self.iter().for_each(|part| part.placed(here));
     }
 
     const PINNED: bool = T::PINNED;
@@ -108,8 +140,8 @@ unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
 
 // SAFETY: as for the parts.
 unsafe impl<T: Shareable> Shareable for [T] {
-    fn placed(&self) {
-        self.iter().for_each(T::placed);
+    fn placed(&self, here: LastPlace) {
+        self.iter().for_each(|part| part.placed(here));
     }
 
     const PINNED: bool = T::PINNED;
@@ -124,8 +156,8 @@ unsafe impl Shareable for str {}
 
 // SAFETY: as for the parts; the niche of an `Option` is a value like others.
 unsafe impl<T: Shareable> Shareable for Option<T> {
-    fn placed(&self) {
-        self.iter().for_each(T::placed);
+    fn placed(&self, here: LastPlace) {
+        self.iter().for_each(|part| part.placed(here));
     }
 
     const PINNED: bool = T::PINNED;
@@ -139,8 +171,8 @@ macro_rules! tuple {
     ($($name:ident . $index:tt),*) => {
         // SAFETY: as for the parts.
         unsafe impl<$($name: Shareable),*> Shareable for ($($name,)*) {
-            fn placed(&self) {
-                $(self.$index.placed();)*
+            fn placed(&self, here: LastPlace) {
+                $(self.$index.placed(here);)*
             }
 
             const PINNED: bool = $($name::PINNED)||*;
@@ -169,7 +201,8 @@ mod tests {
             [crate::Lock::new(0_u8), crate::Lock::new(1)],
             Some(crate::Lock::new(2_u64)),
         );
-        value.placed();
+        // SAFETY: the value stays where it is, and outlives the locks that are held in it.
+        value.placed(unsafe { LastPlace::new() });
         assert!(value.0.iter().all(|lock| lock.inspect().shared));
         assert!(value.1.expect("some").inspect().shared);
     }
@@ -183,7 +216,8 @@ mod tests {
             Some(crate::RwLock::new(2)),
             3,
         );
-        value.placed();
+        // SAFETY: the value stays where it is, and outlives the locks that are held in it.
+        value.placed(unsafe { LastPlace::new() });
         assert!(!value.is_held_here());
         let guard = value.0[1].lock().expect("it is free");
         assert!(value.is_held_here());

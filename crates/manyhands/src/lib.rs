@@ -23,11 +23,11 @@ pub use manyhands_process::{
     CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod, Thread, Timer, Zygote,
 };
 #[doc(inline)]
-pub use manyhands_shm::{Handoff, Region, Shared};
+pub use manyhands_shm::{Handoff, Region, Shape, Shared, ShmString, ShmVec};
 #[doc(inline)]
 pub use manyhands_sync::{
-    Barrier, BoundedSemaphore, Condition, Event, Lock, LockError, LockGuard, Once, RLock,
-    RLockGuard, RwLock, Semaphore, Shareable,
+    Barrier, BoundedSemaphore, Condition, Event, LastPlace, Lock, LockError, LockGuard, Once,
+    RLock, RLockGuard, RwLock, Semaphore, Shareable,
 };
 
 /// Implements [`Shareable`](trait@Shareable) for a struct whose fields all are.

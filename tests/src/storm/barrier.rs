@@ -14,7 +14,7 @@ use manyhands_sync::{Barrier, Broken, Shareable};
 use super::driver::wait_until;
 use super::section::{Fate, Room};
 use super::{Balance, Game, MOST_KILLS, Player, SEATS, THREADS};
-use crate::place::{Late, Placed};
+use crate::place::{Late, Placed, last_place};
 
 /// No deadline that a test reaches.
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -133,7 +133,7 @@ impl Game for OfBarrier {
         let barrier = Barrier::new(SEATS as u32).expect("there are parties");
         // SAFETY: the driver forks the players later.
         unsafe { self.barrier.fill(barrier) };
-        self.barrier().placed();
+        self.barrier().placed(last_place());
     }
 
     fn begin(&self, player: &mut Player<'_>) {

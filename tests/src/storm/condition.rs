@@ -22,6 +22,7 @@ use manyhands_sync::{Condition, Lock, LockError, LockGuard, Shareable, WaitError
 use super::section::{Fate, Room, Section};
 use super::{Balance, Game, Player, THREADS};
 use crate::place::Placed;
+use crate::place::last_place;
 use crate::system;
 
 /// The kinds of rounds, which are also the kinds of threads and the indices of their conditions.
@@ -113,8 +114,10 @@ impl Game for OfCondition {
     const KINDS: usize = 2;
 
     fn set_up(&self) {
-        self.items.placed();
-        self.conditions.iter().for_each(Shareable::placed);
+        self.items.placed(last_place());
+        self.conditions
+            .iter()
+            .for_each(|value| value.placed(last_place()));
     }
 
     fn play(&self, player: &mut Player<'_>) {

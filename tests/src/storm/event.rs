@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use super::driver::{end, fork_process, wait_until};
 use super::{PROCESSES, Random, SEATS, THREADS, Weather};
-use crate::place::{Place, Placed};
+use crate::place::{Place, Placed, last_place};
 use crate::system;
 
 /// What every thread writes, each its own seat, and what the driver reads.
@@ -54,7 +54,7 @@ pub fn storm_of_sets(seed: u64, kills: u64) -> Weather {
         Place::map(size_of::<Log>()),
     );
     let (events, log): (&Turns, &Log) = (place.at(), log.at());
-    events.0.iter().for_each(Shareable::placed);
+    events.0.iter().for_each(|value| value.placed(last_place()));
     let play = |seat: usize| play_round_after_round(events, log, seat);
     let mut processes: Vec<Pid> = (0..PROCESSES).map(|number| start(number, play)).collect();
     let mut weather = Weather {

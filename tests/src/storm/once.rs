@@ -12,6 +12,7 @@ use super::driver::{pause, wait_until};
 use super::section::Section;
 use super::{Balance, Game, MOST_KILLS, Player};
 use crate::place::Placed;
+use crate::place::last_place;
 use crate::system;
 
 /// A new one for each death, and what is done.
@@ -59,7 +60,9 @@ impl Game for OfOnce {
     const KINDS: usize = 0;
 
     fn set_up(&self) {
-        self.onces.iter().for_each(Shareable::placed);
+        self.onces
+            .iter()
+            .for_each(|value| value.placed(last_place()));
     }
 
     fn play(&self, player: &mut Player<'_>) {

@@ -11,6 +11,7 @@ use manyhands_sync::{
 use super::section::{Fate, Section};
 use super::{Balance, Game, Player};
 use crate::place::Placed;
+use crate::place::last_place;
 
 /// The kinds of rounds: some must be read and some be written after each death.
 const READ: usize = 0;
@@ -108,7 +109,7 @@ impl Game for OfRwLock {
     const KINDS: usize = 2;
 
     fn set_up(&self) {
-        self.lock.placed();
+        self.lock.placed(last_place());
     }
 
     fn play(&self, player: &mut Player<'_>) {

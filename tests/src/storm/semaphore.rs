@@ -8,7 +8,7 @@ use manyhands_sync::{BoundedSemaphore, Permit, Semaphore, Shareable};
 
 use super::section::{Fate, Room};
 use super::{Balance, Game, Player, THREADS};
-use crate::place::{Late, Placed};
+use crate::place::{Late, Placed, last_place};
 use crate::system;
 
 /// Fewer than processes, so that the dead can have all of them.
@@ -94,7 +94,7 @@ impl<S: Permits> Game for OfPermits<S> {
     fn set_up(&self) {
         // SAFETY: the driver forks the players later.
         unsafe { self.semaphore.fill(S::make()) };
-        self.semaphore().placed();
+        self.semaphore().placed(last_place());
     }
 
     fn play(&self, player: &mut Player<'_>) {

@@ -3,7 +3,7 @@
 use manyhands_sync::{Event, Shareable};
 
 use super::mutual::SOON;
-use crate::place::{Place, Placed};
+use crate::place::{Place, Placed, last_place};
 use crate::step::{Outcome, Scene, Subject};
 
 // SAFETY: made of atomics; zero is an event that is not set; nothing to drop.
@@ -60,7 +60,7 @@ impl Subject for Set {
     }
 
     fn reset(&self, place: Place) {
-        place.at::<Event>().placed();
+        place.at::<Event>().placed(last_place());
     }
 
     fn warm(&self, spare: Place) {
@@ -98,7 +98,7 @@ impl Subject for Clear {
     }
 
     fn reset(&self, place: Place) {
-        place.at::<Event>().placed();
+        place.at::<Event>().placed(last_place());
     }
 
     fn warm(&self, spare: Place) {
@@ -141,7 +141,7 @@ impl Subject for Wait {
     }
 
     fn reset(&self, place: Place) {
-        place.at::<Event>().placed();
+        place.at::<Event>().placed(last_place());
     }
 
     fn warm(&self, spare: Place) {
@@ -189,7 +189,7 @@ impl Subject for WaitInTime {
     }
 
     fn reset(&self, place: Place) {
-        place.at::<Event>().placed();
+        place.at::<Event>().placed(last_place());
     }
 
     fn warm(&self, spare: Place) {

@@ -6,7 +6,7 @@ use manyhands_sync::keeper;
 use manyhands_sync::life::LifeWord;
 use manyhands_sync::raw::RawLock;
 
-use crate::place::{Place, Placed};
+use crate::place::{Place, Placed, last_place};
 use crate::step::{Outcome, Scene, Subject};
 
 // SAFETY: made of atomics; zero is vacant; nothing to drop.
@@ -89,7 +89,7 @@ impl Subject for Hold {
     /// On another word of that kind: a life that is held stays so.
     fn warm(&self, spare: Place) {
         static OTHER: RawLock = RawLock::new();
-        OTHER.placed();
+        OTHER.placed(last_place());
         if OTHER.lock(Deadline::NEVER).is_ok() {
             // SAFETY: this thread took it just now.
             unsafe { OTHER.unlock() };

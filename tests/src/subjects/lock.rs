@@ -10,6 +10,7 @@ use manyhands_sync::{Lock, LockError, LockGuard, LockTimeoutError, Shareable, Tr
 use super::data::Data;
 use super::mutual::{AsIs, GivingUp, InTime, Leaving, LeavingAsIs, Mutual, Taking, TakingOver};
 use crate::place::Placed;
+use crate::place::last_place;
 use crate::step::{Scene, Subject};
 
 pub(super) const ALL_BUT_WATCHED: &[Scene] = &[
@@ -107,7 +108,7 @@ impl Mutual for Raw {
     const TAKING_SCENES: &'static [Scene] = ALL_BUT_WATCHED;
 
     fn prepare(&self) {
-        self.lock.placed();
+        self.lock.placed(last_place());
     }
 
     fn take(&self) -> bool {
@@ -158,7 +159,7 @@ impl Mutual for Whole {
     const TAKING_SCENES: &'static [Scene] = ALL_BUT_WATCHED;
 
     fn prepare(&self) {
-        self.lock.placed();
+        self.lock.placed(last_place());
     }
 
     fn take(&self) -> bool {

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use manyhands_sync::{Once, OnceState, Shareable};
 
-use crate::place::{Place, Placed};
+use crate::place::{Place, Placed, last_place};
 use crate::step::{Outcome, Scene, Subject};
 use crate::system;
 
@@ -97,7 +97,7 @@ impl Subject for Call {
     }
 
     fn reset(&self, place: Place) {
-        place.at::<Task>().once.placed();
+        place.at::<Task>().once.placed(last_place());
     }
 
     fn act(&self, place: Place) {

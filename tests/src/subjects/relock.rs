@@ -9,6 +9,7 @@ use super::data::Data;
 use super::lock::{ALL_BUT_WATCHED, for_ever};
 use super::mutual::{AsIs, GivingUp, InTime, Leaving, LeavingAsIs, Mutual, Taking, TakingOver};
 use crate::place::Placed;
+use crate::place::last_place;
 use crate::step::{Scene, Subject};
 
 /// The subjects of this file.
@@ -48,7 +49,7 @@ impl Mutual for Again {
     const STRIDE: u32 = if cfg!(debug_assertions) { 3 } else { 1 };
 
     fn prepare(&self) {
-        self.lock.placed();
+        self.lock.placed(last_place());
     }
 
     fn take(&self) -> bool {

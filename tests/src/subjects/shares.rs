@@ -6,12 +6,12 @@
 use std::cell::RefCell;
 
 use manyhands_sync::{
-    Barrier, Broken, Condition, Lock, LockError, LockGuard, Permit, ReadGuard, RwLock, Semaphore,
-    Shareable, WaitError, WriteGuard,
+    Barrier, Broken, Condition, LastPlace, Lock, LockError, LockGuard, Permit, ReadGuard, RwLock,
+    Semaphore, Shareable, WaitError, WriteGuard,
 };
 
 use super::family;
-use crate::place::{Place, Placed};
+use crate::place::{Place, Placed, last_place};
 use crate::step::{Outcome, Scene, Subject};
 
 // SAFETY: made of atomics; the tracer writes a whole one before each boundary; nothing to drop.
@@ -105,13 +105,13 @@ impl<T: Placed + Shareable> Subject for Shares<T> {
 
     fn reset(&self, place: Place) {
         family::open();
-        place.write((self.make)()).placed();
+        place.write((self.make)()).placed(last_place());
     }
 
     /// On an object of its own, so that nobody disturbs it.
     fn warm(&self, _spare: Place) {
         let own: &'static T = Box::leak(Box::new((self.make)()));
-        own.placed();
+        own.placed(last_place());
         (self.before)(own);
         (self.release)(own);
         (self.act)(own);
@@ -358,9 +358,9 @@ fn settle_barrier(barrier: &'static Barrier) -> Outcome {
 
 // SAFETY: a lock around a number and a condition, both placed.
 unsafe impl Shareable for Basket {
-    fn placed(&self) {
-        self.items.placed();
-        self.filled.placed();
+    fn placed(&self, here: LastPlace) {
+        self.items.placed(here);
+        self.filled.placed(here);
     }
 
     const PINNED: bool = true;

@@ -22,7 +22,7 @@ struct Counts {
 
 // SAFETY: not true of the reference; but all members of these tests are one process.
 unsafe impl Shareable for Witness {
-    fn placed(&self) {
+    fn placed(&self, _: LastPlace) {
         self.placed.fetch_add(1, SeqCst);
         self.counts.placed.fetch_add(1, SeqCst);
     }

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use super::{Guarding, LATER, beside, end};
+use super::{Guarding, LATER, beside, end, last_place};
 use crate::primitive::{explore, time_passes};
 use crate::{Barrier, Broken, Shareable};
 
 fn barrier(shared: bool, parties: u32) -> Arc<Guarding<Barrier>> {
     let barrier = Guarding::new(Barrier::new(parties).expect("there are parties"));
     if shared {
-        barrier.object.placed();
+        barrier.object.placed(last_place());
     }
     barrier
 }

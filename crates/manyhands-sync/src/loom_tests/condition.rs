@@ -8,7 +8,7 @@ use std::sync::Arc;
 use loom::thread::JoinHandle;
 use manyhands_os::Deadline;
 
-use super::{Guarding, LATER, beside, end};
+use super::{Guarding, LATER, beside, end, last_place};
 use crate::primitive::{explore, time_passes};
 use crate::raw::condition::{Enrolled, RawCondition};
 use crate::{Condition, Lock, Shareable};
@@ -16,7 +16,7 @@ use crate::{Condition, Lock, Shareable};
 fn raw(shared: bool) -> RawCondition {
     let condition = RawCondition::new();
     if shared {
-        condition.placed();
+        condition.placed(last_place());
     }
     condition
 }
@@ -25,7 +25,7 @@ fn waiter_sees_the_data_that_it_waits_for(shared: bool) {
     explore(5, move || {
         let both = Guarding::new((Lock::new(false), Condition::new()));
         if shared {
-            both.object.placed();
+            both.object.placed(last_place());
         }
         let waiter = beside(&both, |both| {
             let (lock, condition) = &both.object;

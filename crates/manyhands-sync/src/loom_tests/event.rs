@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use manyhands_os::Deadline;
 
-use super::{Guarding, beside, end};
+use super::{Guarding, beside, end, last_place};
 use crate::primitive::explore;
 use crate::{Event, Shareable};
 
 fn event(shared: bool) -> Arc<Guarding<Event>> {
     let event = Guarding::new(Event::new());
     if shared {
-        event.object.placed();
+        event.object.placed(last_place());
     }
     event
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use manyhands_os::Deadline;
 
-use super::{Guarding, beside, end};
+use super::{Guarding, beside, end, last_place};
 use crate::primitive::{explore, explore_word};
 use crate::raw::RawLock;
 
 fn lock(shared: bool) -> Arc<Guarding<RawLock>> {
     let lock = Guarding::new(RawLock::new());
     if shared {
-        lock.object.placed();
+        lock.object.placed(last_place());
     }
     lock
 }

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use super::{Guarding, LATER, beside, end};
+use super::{Guarding, LATER, beside, end, last_place};
 use crate::primitive::{explore, time_passes};
 use crate::{RwLock, Shareable};
 
 fn rwlock(shared: bool) -> Arc<Guarding<RwLock<()>>> {
     let lock = Guarding::new(RwLock::new(()));
     if shared {
-        lock.object.placed();
+        lock.object.placed(last_place());
     }
     lock
 }

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use super::{Guarding, LATER, beside, end};
+use super::{Guarding, LATER, beside, end, last_place};
 use crate::primitive::{explore, time_passes};
 use crate::{Semaphore, Shareable};
 
 fn semaphore(shared: bool, permits: u32) -> Arc<Guarding<Semaphore>> {
     let semaphore = Guarding::new(Semaphore::new(permits));
     if shared {
-        semaphore.object.placed();
+        semaphore.object.placed(last_place());
     }
     semaphore
 }

@@ -8,7 +8,7 @@ use raw_sync::Timeout;
 use raw_sync::events::{EventImpl, EventInit, EventState};
 
 use super::error::{EventTimedOut, NotAnEvent};
-use crate::Shareable;
+use crate::{LastPlace, Shareable};
 
 /// Our [`Event`](crate::Event) with the interface of `raw_sync::events::Event`: whoever uses that
 /// one changes a `use`.
@@ -85,7 +85,8 @@ impl EventInit for Event {
         let handle = unsafe { Self::locate(memory) };
         // SAFETY: the place is aligned and writable, and nobody uses it before this returns.
         unsafe { handle.at.write(crate::Event::new()) };
-        handle.event().placed();
+        // SAFETY: raw_sync asks of its callers that the memory stays; an event is never held.
+        handle.event().placed(unsafe { LastPlace::new() });
         if auto_reset {
             handle.event().clear_by_itself();
         }

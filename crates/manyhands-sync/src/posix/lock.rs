@@ -13,7 +13,7 @@ use manyhands_os::Deadline;
 use super::error::{AdoptError, PlaceError, RenewError};
 use super::mutex::{Acquired, RawMutex, Refused};
 use crate::error::{LockError, LockTimeoutError, TryLockError};
-use crate::shareable::Shareable;
+use crate::shareable::{LastPlace, Shareable};
 
 /// A pthread mutex in shared memory, which raw_sync and C programs may use as well, with the data
 /// that it guards.
@@ -77,7 +77,8 @@ impl<'m, T: Shareable> PosixLock<'m, T> {
         mutex.init(true).map_err(PlaceError::Refused)?;
         // SAFETY: nobody else uses the data yet.
         let value = unsafe { &*data.get() };
-        value.placed();
+        // SAFETY: as the caller vouches, the data stays there and nobody uses it yet.
+        value.placed(unsafe { LastPlace::new() });
         Ok(Self { mutex, data })
     }
 

@@ -11,6 +11,7 @@ use crate::primitive::futex::{self, Scope, Watch};
 use crate::primitive::{AtomicU32, AtomicU64, is_planted};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
+use crate::shareable::LastPlace;
 use crate::spin::Spin;
 
 /// Who has arrived, and how the last generations ended.
@@ -92,7 +93,7 @@ impl RawBarrier {
         }
     }
 
-    pub(crate) fn placed(&self) {
+    pub(crate) fn placed(&self, _: LastPlace) {
         // Relaxed: before anybody else can see it.
         self.shared.store(1, Relaxed);
     }

@@ -10,6 +10,7 @@ use crate::primitive::futex::{self, Scope, Watch};
 use crate::primitive::{AtomicU32, is_planted};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
+use crate::shareable::LastPlace;
 use crate::spin::Spin;
 
 /// Who waits, in the order of coming.
@@ -83,7 +84,7 @@ impl RawCondition {
         }
     }
 
-    pub(crate) fn placed(&self) {
+    pub(crate) fn placed(&self, _: LastPlace) {
         // Relaxed: before anybody else can see it.
         self.shared.store(1, Relaxed);
     }

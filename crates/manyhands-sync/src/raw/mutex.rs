@@ -12,6 +12,7 @@ use crate::primitive::thread::{Own, own};
 use crate::primitive::{AtomicU64, thread_id};
 use crate::raw::word::WaitedFor;
 use crate::raw::{Taken, Word};
+use crate::shareable::LastPlace;
 
 /// A lock in private or shared memory; 48 bytes, free and private when zeroed.
 ///
@@ -98,7 +99,7 @@ impl RawLock {
     /// Tells the lock that it lies at its last place, in memory that processes share.
     ///
     /// Must come before the first lock and before anybody else can reach the memory.
-    pub fn placed(&self) {
+    pub fn placed(&self, _: LastPlace) {
         // Relaxed: whoever reaches the memory later got its address by a synchronized way.
         self.calm.fetch_or(PLACED, Relaxed);
     }

@@ -10,6 +10,7 @@ use crate::primitive::futex::{self, Scope, Watch};
 use crate::primitive::{AtomicU32, is_planted};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{Acquired, RawLock, RefusedLock, ShortGuard, ShortLock};
+use crate::shareable::LastPlace;
 use crate::spin::Spin;
 
 /// A lock for readers and writers in private or shared memory.
@@ -57,10 +58,10 @@ impl RawRwLock {
         }
     }
 
-    pub(crate) fn placed(&self) {
+    pub(crate) fn placed(&self, here: LastPlace) {
         // Relaxed: before anybody else can see it.
         self.shared.store(1, Relaxed);
-        self.gate.placed();
+        self.gate.placed(here);
     }
 
     /// Becomes a reader; is told of a writer that died in its section.

@@ -10,6 +10,7 @@ use crate::primitive::futex::{self, Scope, Watch};
 use crate::primitive::{AtomicU32, AtomicU64, is_planted};
 use crate::raw::ledger::{Ledger, Lives};
 use crate::raw::{ShortGuard, ShortLock};
+use crate::shareable::LastPlace;
 use crate::spin::Spin;
 
 /// A count of permits, with who has them, and who waits for one.
@@ -100,7 +101,7 @@ impl RawSemaphore {
         }
     }
 
-    pub(crate) fn placed(&self) {
+    pub(crate) fn placed(&self, _: LastPlace) {
         // Relaxed: before anybody else can see it.
         self.shared.store(1, Relaxed);
     }

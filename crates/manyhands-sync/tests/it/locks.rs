@@ -9,7 +9,7 @@ use manyhands_os::process::thread_id;
 use manyhands_os::robust;
 use manyhands_sync::{Lock, LockError, LockTimeoutError, Shareable, TryLockError};
 
-use crate::{LONG, SOON, each_placement, until};
+use crate::{LONG, SOON, each_placement, last_place, until};
 
 fn lock() -> Lock<u64> {
     Lock::new(0)
@@ -171,7 +171,7 @@ fn guard_that_is_leaked_keeps_the_lock_and_frees_it_with_its_thread_where_proces
                 // Others go on as if nothing was.
                 let other = self::lock();
                 if shared {
-                    other.placed();
+                    other.placed(last_place());
                 }
                 assert!(other.lock().is_ok());
             });
@@ -194,7 +194,7 @@ fn guard_that_is_leaked_keeps_the_lock_and_frees_it_with_its_thread_where_proces
 #[test]
 fn lock_of_a_thread_that_ended_while_holding_is_told_to_every_locker_until_repaired() {
     let lock = lock();
-    lock.placed();
+    lock.placed(last_place());
     thread::scope(|threads| {
         threads.spawn(|| std::mem::forget(lock.lock().expect("it is free")));
     });
@@ -216,7 +216,7 @@ fn lock_of_a_thread_that_ended_while_holding_is_told_to_every_locker_until_repai
 #[test]
 fn thread_that_holds_too_many_shared_locks_is_told_so() {
     let locks: Vec<Lock<u8>> = (0..2001).map(|_| Lock::new(0)).collect();
-    locks.iter().for_each(Lock::placed);
+    locks.iter().for_each(|value| value.placed(last_place()));
     let held: Vec<_> = locks[..2000]
         .iter()
         .map(|lock| lock.lock().expect("few"))

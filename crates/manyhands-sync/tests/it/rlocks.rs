@@ -8,7 +8,7 @@ use std::thread;
 use manyhands_os::process::thread_id;
 use manyhands_sync::{LockError, LockTimeoutError, RLock, Shareable, TryLockError};
 
-use crate::{SOON, each_placement, until};
+use crate::{SOON, each_placement, last_place, until};
 
 fn rlock() -> RLock<u64> {
     RLock::new(5)
@@ -114,7 +114,7 @@ fn rlock_08_lock_of_a_thread_that_ended_is_seen_as_held_in_private_memory() {
 #[test]
 fn rlock_of_a_thread_that_ended_while_holding_is_told_until_repaired_whatever_guard_goes_last() {
     let lock = rlock();
-    lock.placed();
+    lock.placed(last_place());
     thread::scope(|threads| {
         threads.spawn(|| {
             std::mem::forget(lock.lock().expect("it is free"));

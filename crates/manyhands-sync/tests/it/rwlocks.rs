@@ -4,7 +4,7 @@ use std::thread;
 
 use manyhands_sync::{LockTimeoutError, RwLock, Shareable, TryLockError};
 
-use crate::{SOON, each_placement, until};
+use crate::{SOON, each_placement, last_place, until};
 
 #[test]
 fn rwlock_lets_readers_in_together_and_a_writer_alone() {
@@ -67,7 +67,7 @@ fn rwlock_writer_that_waits_holds_new_readers_back_and_comes_in() {
 #[test]
 fn rwlock_of_a_writer_thread_that_ended_is_told_to_readers_until_a_writer_repairs() {
     let lock = RwLock::new(1);
-    lock.placed();
+    lock.placed(last_place());
     thread::scope(|threads| {
         threads.spawn(|| std::mem::forget(lock.write().expect("nobody died yet")));
     });

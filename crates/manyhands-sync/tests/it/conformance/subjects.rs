@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use crate::last_place;
 use manyhands_os::memory::{Map, Memfd};
 use manyhands_sync::{Lock, LockError, LockGuard, LockTimeoutError, Shareable, TryLockError};
 
@@ -129,7 +130,7 @@ impl Memory {
                 let lock: &'static Lock<u64> = self.at(0);
                 // Zeroed memory is a free lock; nobody else has seen it yet.
                 if fresh {
-                    lock.placed();
+                    lock.placed(last_place());
                 }
                 Arc::new(Placed(lock))
             }
