@@ -1,32 +1,30 @@
 //! Looking again for a short, learned time before going to sleep.
 //!
-//! To wake a sleeper costs some tens of microseconds, to see a change while looking some hundred
-//! nanoseconds. So a waiter looks for up to about the price of a wake-up, but only where that has
-//! paid lately: the budget doubles towards its limit when the change came while looking, or so soon
-//! after lying down that looking would have seen it, and shrinks when it did not. It halves when the
-//! change came after a sleep that was shorter than the looking before it: then whoever made the
-//! change had only waited for the core that looking kept busy. With one core that is always so, and
-//! looking is off.
+//! To wake a sleeper costs some microseconds, to see a change while looking some hundred nanoseconds.
+//! So a waiter looks for up to about the price of a wake-up, but only where that has paid lately: the
+//! budget becomes twice of what was needed when the change came while looking, and halves when it did
+//! not. One wait in sixteen looks for the whole limit, to find out whether it would pay by now.
+//!
+//! How long the sleep was afterwards says nothing: where two who wait for each other share a core,
+//! each sleep ends as soon as the other one has stopped looking. With one core looking is only in the
+//! way of whoever is to make the change, and is off.
 //!
 //! The environment variable `MANYHANDS_SPIN` sets the limit, in rounds of about 30 ns; 0 is off.
 
 use std::hint::spin_loop;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
 
-/// About what a round takes.
-const ROUND: Duration = Duration::from_nanos(30);
-/// Rounds that cost about as much as a wake-up.
-const DEFAULT_LIMIT: u32 = 2_000;
-/// What is tried again and again, even where it has never paid.
+/// Rounds that cost about as much as a wake-up: some 15 microseconds.
+const DEFAULT_LIMIT: u32 = 500;
+/// What is looked for even where it does not pay.
 const LEAST: u32 = 20;
-/// What is tried first.
+/// What is looked for at first.
 const FIRST: u32 = 10 * LEAST;
-/// A sleep as short as this would have been better spent looking.
-const SHORT_SLEEP: Duration = Duration::from_micros(80);
+/// One wait in so many looks for the whole limit.
+const PROBE: u32 = 16;
 
 /// How long those who wait for one thing look before they sleep; zeroed memory is a new one.
 ///
@@ -46,15 +44,15 @@ const SHORT_SLEEP: Duration = Duration::from_micros(80);
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Spin {
-    /// Relaxed everywhere: a guess, which orders nothing.
-    budget: AtomicU32,
+    /// `budget:28 | waits:4`. Relaxed everywhere: a guess, which orders nothing.
+    state: AtomicU32,
 }
 
 impl Spin {
     /// One that has learned nothing yet.
     pub const fn new() -> Self {
         Self {
-            budget: AtomicU32::new(0),
+            state: AtomicU32::new(0),
         }
     }
 
@@ -70,36 +68,27 @@ impl Spin {
         if limit == 0 || deadline.has_passed() {
             return Some(sleep());
         }
-        let budget = match self.budget.load(Relaxed) {
-            0 => FIRST,
-            learned => learned,
+        let state = self.state.load(Relaxed);
+        let (budget, waits) = match (state / PROBE, state % PROBE) {
+            (0, waits) => (FIRST, waits),
+            (learned, waits) => (learned.min(limit), waits),
         };
-        let budget = budget.min(limit);
-        for _ in 0..budget {
+        let is_probe = waits == PROBE - 1;
+        let rounds = if is_probe { limit } else { budget };
+        let learn = |budget: u32| {
+            let budget = budget.clamp(LEAST, limit.max(LEAST)).min(u32::MAX / PROBE);
+            let waits = (waits + 1) % PROBE;
+            self.state.store(budget * PROBE + waits, Relaxed);
+        };
+        for round in 0..rounds {
             if ready() {
-                self.grow(budget);
+                learn(budget.max(2 * round));
                 return None;
             }
             spin_loop();
         }
-        let start = Instant::now();
-        let slept = sleep();
-        let time = start.elapsed();
-        if time < ROUND * budget {
-            self.budget.store((budget / 2).max(LEAST), Relaxed);
-        } else if time < SHORT_SLEEP {
-            self.grow(budget);
-        } else {
-            self.budget.store((budget - budget / 4).max(LEAST), Relaxed);
-        }
-        Some(slept)
-    }
-
-    fn grow(&self, budget: u32) {
-        let grown = budget
-            .saturating_mul(2)
-            .clamp(LEAST, DEFAULT_LIMIT.max(limit()));
-        self.budget.store(grown, Relaxed);
+        learn(if is_probe { budget } else { budget / 2 });
+        Some(sleep())
     }
 }
 
