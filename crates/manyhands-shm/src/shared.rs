@@ -238,7 +238,8 @@ impl<T: ?Sized + Shape> Shared<T> {
     /// The value to change, if this is the only `Shared` of it, in any process.
     ///
     /// Not for values with locks, events or the like inside: those change through `&self`, and must
-    /// not be replaced where they lie.
+    /// not be replaced where they lie. A [`handle`](Self::handle) that was noted before no longer
+    /// names the value, nor does a parcel whose holds were dropped.
     ///
     /// ```
     /// use manyhands_shm::Shared;
@@ -265,13 +266,13 @@ impl<T: ?Sized + Shape> Shared<T> {
             )
         };
         let hold = Arc::get_mut(&mut this.hold)?;
-        if !hold.is_only() {
+        if !hold.make_only() {
             return None;
         }
         // SAFETY: a unique reference needs that nobody else reaches the value while it lasts.
         // - where: as in `deref`.
         // - who: no other process holds the block, and none can come to hold it but by what is
-        //   cloned or sent from this one value, which is borrowed.
+        //   cloned or sent from this one value, which is borrowed: its handle is new.
         // - what: as in `deref`.
         Some(unsafe { &mut *T::view(hold.address(), hold.len()) })
     }

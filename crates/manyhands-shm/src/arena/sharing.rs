@@ -140,17 +140,29 @@ impl Hold {
 
     /// Whether this is the only hold of all, in any process; then it stays so until it is cloned or
     /// sent.
-    pub(crate) fn is_only(&self) -> bool {
-        let holds = lock(&self.arena.holds);
+    ///
+    /// For that the block gets a new handle. The old one may be on its way in a parcel that nobody
+    /// keeps alive, since its sender was killed or has dropped the holds: it must not lead here.
+    pub(crate) fn make_only(&mut self) -> bool {
+        let (class, index) = (self.handle.class(), self.handle.index());
+        let mut holds = lock(&self.arena.holds);
         if holds.get(&self.handle) != Some(&1) {
             return false;
         }
-        let holders = self
-            .arena
-            .memory
-            .holders(self.handle.class(), self.handle.index());
+        let word = &self.arena.memory.entry(class, index).word;
         let _guard = self.arena.lock();
-        holders.is_only(self.arena.me().slot())
+        let holders = self.arena.memory.holders(class, index);
+        if !holders.is_only(self.arena.me().slot()) {
+            return false;
+        }
+        // Relaxed: under the lock, nobody else changes the word of a shared block that we hold.
+        let renewed = BlockWord::from_bits(word.load(Relaxed)).renewed();
+        // Release: pairs with the Acquire in `is_shared`, as that of `share` does.
+        word.store(renewed.to_bits(), Release);
+        holds.remove(&self.handle);
+        self.handle = Handle::new(class, index, renewed.generation());
+        holds.insert(self.handle, 1);
+        true
     }
 
     fn is_kept(&self) -> bool {

@@ -98,7 +98,20 @@ impl BlockWord {
 
     /// Free again: handles of the former incarnation no longer fit.
     pub(crate) const fn freed(self) -> BlockWord {
-        BlockWord((self.generation().wrapping_add(1) as u64) << 32)
+        BlockWord((next(self.generation()) as u64) << 32)
+    }
+
+    /// The next incarnation, in the same state: handles of the former one no longer fit.
+    pub(crate) const fn renewed(self) -> BlockWord {
+        BlockWord(self.0 & 0xffff_ffff | (next(self.generation()) as u64) << 32)
+    }
+}
+
+/// Generation 0 does not come again: a block of it has never been written into.
+const fn next(generation: u32) -> u32 {
+    match generation.wrapping_add(1) {
+        0 => 1,
+        next => next,
     }
 }
 
@@ -163,12 +176,7 @@ impl SeatWord {
     /// The next incarnation, kept for a child of `parent`. Generation 0 is skipped: a participant
     /// is never all zero.
     pub(crate) const fn reserved_next(self, parent: Who) -> SeatWord {
-        let next = self.generation().wrapping_add(1);
-        SeatWord::new(
-            if next == 0 { 1 } else { next },
-            parent,
-            SeatState::Reserved,
-        )
+        SeatWord::new(next(self.generation()), parent, SeatState::Reserved)
     }
 }
 

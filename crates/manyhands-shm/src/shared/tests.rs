@@ -257,6 +257,22 @@ fn only_holder_of_all_may_change_a_value() {
 }
 
 #[test]
+fn parcel_that_nobody_keeps_does_not_lead_to_a_value_that_is_changed() {
+    let mut items = Shared::<[u32]>::zeroed(10).expect("room");
+    let parcel = handoff::pack(&items).expect("packable");
+    drop(parcel.holds);
+    let before = Shared::handle(&items);
+    let changed = Shared::get_mut(&mut items).expect("nobody holds the parcel");
+    let second = handoff::unpack::<Shared<[u32]>>(&parcel.bytes);
+    assert!(second.is_err(), "two would have it at once");
+    changed[0] = 1;
+    assert_ne!(Shared::handle(&items), before);
+    let parcel = handoff::pack(&items).expect("packable");
+    let same: Shared<[u32]> = handoff::unpack(&parcel.bytes).expect("it is kept");
+    assert!(Shared::ptr_eq(&same, &items) && same[0] == 1);
+}
+
+#[test]
 fn slice_that_no_arena_can_have_is_refused() {
     let error = Shared::<[u64]>::zeroed(usize::MAX / 4).expect_err("too large");
     assert_eq!(error.asked, usize::MAX);

@@ -25,7 +25,12 @@ fn freed_block_word_names_nobody_and_the_next_generation() {
         .with(BlockState::Owned, Who::new(3, 9))
         .freed();
     assert_eq!(word.to_bits(), 1 << 32);
-    assert_eq!(BlockWord::from_bits(u64::MAX).freed().to_bits(), 0);
+    // A block of generation 0 was never written into, so that number does not come again.
+    assert_eq!(BlockWord::from_bits(u64::MAX).freed().to_bits(), 1 << 32);
+    assert_eq!(
+        BlockWord::from_bits(u64::MAX).renewed().to_bits(),
+        1 << 32 | 0xffff_ffff
+    );
 }
 
 #[test]
