@@ -208,6 +208,12 @@ fn event_survives_a_storm_of_kills() {
 }
 
 #[test]
+fn objects_of_the_arena_survive_a_storm_of_kills() {
+    let kills = if is_long() { "10000" } else { "200" };
+    run(env!("CARGO_BIN_EXE_storm"), &["objects", kills]);
+}
+
+#[test]
 fn control_plain_futex_does_not_survive_a_storm_of_kills() {
     let status = Command::new(env!("CARGO_BIN_EXE_storm"))
         .args(["plain-futex", "500"])

@@ -15,6 +15,7 @@ use manyhands_tests::storm::barrier::OfBarrier;
 use manyhands_tests::storm::condition::OfCondition;
 use manyhands_tests::storm::locks::OfLock;
 use manyhands_tests::storm::mixed::Mixed;
+use manyhands_tests::storm::objects::Objects;
 use manyhands_tests::storm::once::OfOnce;
 use manyhands_tests::storm::rwlock::OfRwLock;
 use manyhands_tests::storm::semaphore::OfPermits;
@@ -27,7 +28,7 @@ use manyhands_tests::system;
 /// A storm, started with a seed and a number of kills.
 type Storm = fn(u64, u64) -> Weather;
 
-const STORMS: [(&str, Storm); 13] = [
+const STORMS: [(&str, Storm); 14] = [
     ("Lock", storm::run::<OfLock<Whole>>),
     ("RLock", storm::run::<OfLock<Again>>),
     ("RawLock", storm::run::<OfLock<Raw>>),
@@ -42,6 +43,7 @@ const STORMS: [(&str, Storm); 13] = [
     ("Condition", storm::run::<OfCondition>),
     ("Once", storm::run::<OfOnce>),
     ("mixed", storm::run::<Mixed>),
+    ("objects", storm::run::<Objects>),
     ("Event", storm::event::storm_of_sets),
     ("plain-futex", storm::run::<OfLock<PlainFutex>>),
 ];

@@ -13,7 +13,7 @@ use super::PROCESSES;
 use crate::place::Place;
 use crate::step::actor::{Actor, Kind, Role};
 use crate::step::{Outcome, Scene, Subject};
-use crate::subjects::family;
+use crate::subjects::{family, memory};
 
 /// How long the host may take for an order.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -114,6 +114,7 @@ impl Subject for Host {
     fn invite(&self) {
         if !HAS_COUNTED.replace(true) {
             family::count();
+            memory::note();
         }
         family::invite();
     }
@@ -139,6 +140,11 @@ impl Subject for Host {
     }
 
     fn audit(&self, _place: Place) -> Outcome {
-        family::audit()
+        let outcome = family::audit();
+        if memory::is_at_base() {
+            outcome
+        } else {
+            Outcome::Lost
+        }
     }
 }

@@ -16,10 +16,12 @@ pub mod event;
 pub mod household;
 pub mod locks;
 pub mod mixed;
+pub mod objects;
 pub mod once;
 pub mod rwlock;
 pub mod section;
 pub mod semaphore;
+mod treasure;
 
 use std::fmt;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

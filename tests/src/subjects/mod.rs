@@ -9,6 +9,7 @@ pub mod flag_queue;
 pub mod hurry;
 pub mod life;
 pub mod lock;
+pub mod memory;
 pub mod mutual;
 pub mod once;
 pub mod plain_futex;
