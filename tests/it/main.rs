@@ -17,6 +17,9 @@ mod locks;
 // Conditions on which processes and threads wait side by side.
 mod conditions;
 
+// Values, slices and text in shared memory.
+mod values;
+
 // Semaphores, events and barriers between processes that live.
 mod meetings;
 
