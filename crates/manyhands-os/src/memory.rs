@@ -44,12 +44,45 @@ impl Memfd {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn create(name: &str, len: u64) -> Result<Self, OsError> {
+        let file = Self::create_unsealed(name, len)?;
+        file.seal(SEALS)?;
+        Ok(file)
+    }
+
+    /// Makes a file of `len` bytes that its maker alone can write, through the map beside it: nobody
+    /// can map it for writing any more, nor write into it through a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses, as for [`create`](Self::create), or cannot seal so (Linux 5.1).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_os::memory::{Map, Memfd, ReadMap};
+    ///
+    /// let (file, map) = Memfd::create_read_only("example", 4096)?;
+    /// assert!(Map::shared(&file).is_err());
+    /// assert_eq!(ReadMap::shared(&file)?.len(), map.len());
+    /// # Ok::<(), manyhands_os::error::OsError>(())
+    /// ```
+    pub fn create_read_only(name: &str, len: u64) -> Result<(Self, Map), OsError> {
+        let file = Self::create_unsealed(name, len)?;
+        let map = Map::shared(&file)?;
+        file.seal(SEALS.union(SealFlags::FUTURE_WRITE))?;
+        Ok((file, map))
+    }
+
+    fn create_unsealed(name: &str, len: u64) -> Result<Self, OsError> {
         check_file_size_limit(len)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = fs::memfd_create(name, flags).map_err(|e| OsError::new("memfd_create", e))?;
         fs::ftruncate(&fd, len).map_err(|e| OsError::new("ftruncate", e))?;
-        fs::fcntl_add_seals(&fd, SEALS).map_err(|e| OsError::new("fcntl(F_ADD_SEALS)", e))?;
         Ok(Self { fd, len })
+    }
+
+    fn seal(&self, seals: SealFlags) -> Result<(), OsError> {
+        fs::fcntl_add_seals(&self.fd, seals).map_err(|e| OsError::new("fcntl(F_ADD_SEALS)", e))
     }
 
     /// Takes over a descriptor that came from another process; it must be sealed as ours are.
@@ -212,6 +245,44 @@ impl Map {
     }
 }
 
+/// A whole [`Memfd`], mapped for reading, while others may write.
+#[derive(Debug)]
+pub struct ReadMap {
+    raw: MmapRaw,
+}
+
+impl ReadMap {
+    /// Maps a file into this process.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Map::shared`].
+    pub fn shared(file: &Memfd) -> Result<Self, OsError> {
+        let len = usize::try_from(file.len).map_err(|_| OsError::new("mmap", Errno::NOMEM))?;
+        let raw = MmapOptions::new()
+            .len(len)
+            .map_raw_read_only(&file.fd)
+            .map_err(|e| OsError::new("mmap", e))?;
+        let _ = raw.advise(Advice::DontDump);
+        Ok(Self { raw })
+    }
+
+    /// The address of the first byte; page aligned.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.raw.as_ptr()
+    }
+
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether the map has no bytes at all.
+    pub fn is_empty(&self) -> bool {
+        self.raw.len() == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +317,23 @@ mod tests {
         assert!(Memfd::from_fd(reader).is_err());
         let unsealed = fs::memfd_create("test", MemfdFlags::ALLOW_SEALING).expect("memfd");
         assert!(Memfd::from_fd(unsealed).is_err());
+    }
+
+    #[test]
+    fn read_only_file_is_written_by_its_maker_only() {
+        let (file, map) = Memfd::create_read_only("test", 8192).expect("two pages");
+        file.reserve(0, 8192).expect("pages");
+        assert!(Map::shared(&file).is_err());
+        assert!(rustix::io::pwrite(&file, &[1], 0).is_err());
+        assert!(file.punch(0, 4096).is_err());
+        assert!(fs::fcntl_add_seals(&file, SealFlags::WRITE).is_err());
+        let theirs = Memfd::from_fd(file.as_fd().try_clone_to_owned().expect("dup"));
+        let view = ReadMap::shared(&theirs.expect("sealed")).expect("a map");
+        // SAFETY: `write` needs a valid place: the map has 8192 bytes and is ours.
+        unsafe { map.as_ptr().write(42) };
+        // SAFETY: `read` needs valid bytes: the map has 8192 bytes, and nobody writes now.
+        assert_eq!(unsafe { view.as_ptr().read() }, 42);
+        assert!((view.len(), view.is_empty()) == (8192, false));
     }
 
     #[test]
