@@ -11,6 +11,7 @@ mod region;
 mod shape;
 mod shared;
 mod string;
+pub mod untrusted;
 mod vec;
 
 pub use arena::{Arena, Block, Handle, Participant, Seat};
