@@ -15,6 +15,7 @@ pub mod futex;
 pub mod image;
 pub mod limits;
 pub mod memory;
+pub mod names;
 pub mod process;
 pub mod robust;
 pub mod signals;

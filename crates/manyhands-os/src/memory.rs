@@ -120,21 +120,13 @@ impl Memfd {
     /// [`ReserveError`] when there is not enough memory, or the range is outside the file. What
     /// was reserved before the shortage is given back by the kernel or stays reserved.
     pub fn reserve(&self, offset: u64, len: u64) -> Result<(), ReserveError> {
-        const CHUNK: u64 = 1 << 20;
-        let refused = |source: io::Error| ReserveError { asked: len, source };
         let end = offset.checked_add(len).filter(|end| *end <= self.len);
-        let end = end.ok_or_else(|| refused(io::ErrorKind::InvalidInput.into()))?;
-        let mut place = offset;
-        // In chunks: before Linux 6, a long call under a steady stream of signals never ended.
-        while place < end {
-            let step = CHUNK.min(end - place);
-            match fs::fallocate(&self.fd, FallocateFlags::empty(), place, step) {
-                Ok(()) => place += step,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(refused(errno.into())),
-            }
-        }
-        Ok(())
+        let source = io::ErrorKind::InvalidInput;
+        let end = end.ok_or_else(|| ReserveError {
+            asked: len,
+            source: source.into(),
+        })?;
+        reserve(&self.fd, offset, end)
     }
 
     /// Gives the pages of a range back to the system; it reads as zeros afterwards.
@@ -165,8 +157,35 @@ impl AsFd for Memfd {
     }
 }
 
+/// Backs a range of a memory file with pages.
+pub(crate) fn reserve(file: impl AsFd, start: u64, end: u64) -> Result<(), ReserveError> {
+    const CHUNK: u64 = 1 << 20;
+    let mut place = start;
+    // In chunks: before Linux 6, a long call under a steady stream of signals never ended.
+    while place < end {
+        let step = CHUNK.min(end - place);
+        match fs::fallocate(&file, FallocateFlags::empty(), place, step) {
+            Ok(()) => place += step,
+            Err(Errno::INTR) => {}
+            Err(errno) => {
+                return Err(ReserveError {
+                    asked: end - start,
+                    source: errno.into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a length that the limit on the size of files (`RLIMIT_FSIZE`) forbids.
+///
 /// `ftruncate` above the limit raises `SIGXFSZ`, which ends a process that did not expect it.
-fn check_file_size_limit(len: u64) -> Result<(), OsError> {
+///
+/// # Errors
+///
+/// `EFBIG`.
+pub fn check_file_size_limit(len: u64) -> Result<(), OsError> {
     match getrlimit(Resource::Fsize).current {
         Some(limit) if limit < len => Err(OsError::new("ftruncate", Errno::FBIG)),
         _ => Ok(()),

@@ -14,7 +14,8 @@ use std::{fmt, fs};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
+    test_kill_process, waitid,
 };
 
 use crate::clock::Deadline;
@@ -56,16 +57,25 @@ impl Identity {
 
     /// The process that has this number now, `None` when nobody has it.
     pub fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is a name in parentheses that may hold anything, parentheses included.
-        let after_name = &stat[stat.rfind(')')? + 1..];
-        let start_time = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        let start_time = Stat::of(pid)?.start_time;
         Some(Self { pid, start_time })
     }
 
     /// Whether that process, and not a later one of its number, exists (a zombie does).
     pub fn is_running(self) -> bool {
         Self::of(self.pid) == Some(self)
+    }
+
+    /// Whether no thread of that process will ever run again: it is gone, or a zombie that nobody has
+    /// waited for. Where `/proc` hides the process, it counts as running while its number is used.
+    pub fn has_ended(self) -> bool {
+        match Stat::of(self.pid) {
+            Some(stat) => stat.start_time != self.start_time || stat.is_over(),
+            None => {
+                let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+                pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+            }
+        }
     }
 
     /// The identity in one word, which is never zero.
@@ -80,6 +90,31 @@ impl Identity {
             pid,
             start_time: word >> PID_BITS,
         })
+    }
+}
+
+/// What `/proc` tells of a process.
+struct Stat {
+    state: u8,
+    threads: u32,
+    start_time: u64,
+}
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is a name in parentheses that may hold anything, parentheses included.
+        let mut after_name = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+        Some(Self {
+            state: *after_name.next()?.as_bytes().first()?,
+            threads: after_name.nth(16)?.parse().ok()?,
+            start_time: after_name.nth(1)?.parse().ok()?,
+        })
+    }
+
+    /// A first thread that has ended is a zombie too, for as long as the others run.
+    fn is_over(&self) -> bool {
+        matches!(self.state, b'Z' | b'X') && self.threads <= 1
     }
 }
 
@@ -345,6 +380,25 @@ mod tests {
             ..Identity::current()
         };
         assert!(!other.is_running());
+    }
+
+    #[test]
+    fn zombie_and_gone_have_ended_and_the_living_have_not() {
+        assert!(!Identity::current().has_ended());
+        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
+        let identity = Identity::of(child.id()).expect("it runs");
+        assert!(!identity.has_ended());
+        let pidfd = Pidfd::open(child.id()).expect("open");
+        child.kill().expect("kill");
+        assert!(pidfd.poll_end(Deadline::NEVER).expect("poll"));
+        assert!(identity.is_running() && identity.has_ended());
+        child.wait().expect("wait");
+        assert!(identity.has_ended());
+        let earlier = Identity {
+            start_time: 1,
+            ..Identity::current()
+        };
+        assert!(earlier.has_ended());
     }
 
     #[test]
