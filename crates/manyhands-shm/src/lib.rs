@@ -7,6 +7,8 @@
 pub mod arena;
 mod error;
 pub mod handoff;
+#[cfg(feature = "named")]
+pub mod named;
 mod region;
 mod shape;
 mod shared;
@@ -21,6 +23,8 @@ pub use error::{
 pub use handoff::Handoff;
 pub use manyhands_derive::Shareable;
 pub use manyhands_sync::{LastPlace, Shareable};
+#[cfg(feature = "named")]
+pub use named::{Segment, SegmentOf, ShareableList, SharedMemory};
 pub use region::Region;
 pub use shape::Shape;
 pub use shared::Shared;
