@@ -148,7 +148,7 @@ pub(crate) fn kill_tree(pid: u32) {
 
 /// Names that this project, or a crate it uses, gives to what it puts into shared memory.
 fn is_ours(name: &str) -> bool {
-    ["manyhands", "mh-", "mh_", "shmem", "sem."]
+    ["manyhands", "mh-", "mh_", "psm_", "shmem", "sem."]
         .iter()
         .any(|start| name.starts_with(start))
 }

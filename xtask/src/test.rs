@@ -157,7 +157,7 @@ fn all(mut context: Context, only: Option<&str>) -> Result<(), Faults> {
 }
 
 /// Features that are off by default, with which the quick steps run; the others take what they need.
-pub(crate) const FEATURES: &str = "manyhands-sync/posix";
+pub(crate) const FEATURES: &str = "manyhands-sync/posix,manyhands-shm/named";
 
 /// The lines of cargo's and the test harness's output that tell how it went.
 pub(crate) fn summary(line: &str) -> bool {
