@@ -23,7 +23,10 @@ pub use manyhands_process::{
     CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod, Thread, Timer, Zygote,
 };
 #[doc(inline)]
-pub use manyhands_shm::{Handoff, Region, Shape, Shared, ShmString, ShmVec};
+pub use manyhands_shm::{
+    Handoff, Region, Segment, SegmentOf, Shape, ShareableList, Shared, SharedMemory, ShmString,
+    ShmVec, named, portable,
+};
 #[doc(inline)]
 pub use manyhands_sync::{
     Barrier, BoundedSemaphore, Condition, Event, LastPlace, Lock, LockError, LockGuard, Once,
