@@ -214,6 +214,12 @@ fn objects_of_the_arena_survive_a_storm_of_kills() {
 }
 
 #[test]
+fn job_that_is_killed_as_a_whole_leaves_nothing() {
+    let kills = if is_long() { "500" } else { "100" };
+    run(env!("CARGO_BIN_EXE_job"), &[kills]);
+}
+
+#[test]
 fn control_plain_futex_does_not_survive_a_storm_of_kills() {
     let status = Command::new(env!("CARGO_BIN_EXE_storm"))
         .args(["plain-futex", "500"])
