@@ -214,6 +214,12 @@ fn objects_of_the_arena_survive_a_storm_of_kills() {
 }
 
 #[test]
+fn large_slice_is_not_copied_and_many_small_ones_leave_nothing() {
+    let size = if is_long() { "1024" } else { "256" };
+    run(env!("CARGO_BIN_EXE_large"), &[size, "100000"]);
+}
+
+#[test]
 fn job_that_is_killed_as_a_whole_leaves_nothing() {
     let kills = if is_long() { "500" } else { "100" };
     run(env!("CARGO_BIN_EXE_job"), &[kills]);
