@@ -113,6 +113,7 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
+    #[inline]
     pub(crate) fn new(arena: &'static Arena, handle: Handle, len: usize, dirty: usize) -> Block {
         let address = arena.memory.data(handle.class(), handle.index());
         Block {
@@ -197,6 +198,7 @@ impl Block {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn entry(&self) -> &'static Entry {
         self.arena
             .memory
@@ -219,6 +221,7 @@ impl Block {
 }
 
 impl Drop for Block {
+    #[inline]
     fn drop(&mut self) {
         self.arena.free(self.handle);
     }

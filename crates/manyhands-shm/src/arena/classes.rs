@@ -59,7 +59,17 @@ impl Arena {
     ///
     /// [`NoSpace`] when all blocks that are large enough are in use, also after what the dead have
     /// left was taken back, or when the system has no memory to back one.
+    #[inline]
     pub fn allocate(&'static self, len: usize) -> Result<Block, NoSpace> {
+        // Nearly always there is one that this process freed lately.
+        match class_of(len).map(|class| self.allocate_in(class, len)) {
+            Some(Ok(Some(block))) => Ok(block),
+            _ => self.allocate_anywhere(len),
+        }
+    }
+
+    #[cold]
+    fn allocate_anywhere(&'static self, len: usize) -> Result<Block, NoSpace> {
         match self.try_allocate(len) {
             // What the dead hold is free too, once somebody looks.
             Err(error) if self.reap_dead() > 0 => self.try_allocate(len).map_err(|_| error),
@@ -105,6 +115,7 @@ impl Arena {
         })
     }
 
+    #[inline]
     fn allocate_in(&'static self, class: usize, len: usize) -> Result<Option<Block>, ReserveError> {
         let Some(claim) = self.find(class)? else {
             return Ok(None);
@@ -163,21 +174,31 @@ impl Arena {
         warm.store(left, Relaxed);
     }
 
-    /// Claims some free block of a class, making new entries ready when needed.
+    /// Claims some free block of a class.
+    #[inline]
     fn find(&self, class: usize) -> Result<Option<Claim>, ReserveError> {
-        let capacity = self.memory.layout.classes[class].capacity;
         let mut hints = lock(&self.hints[class]);
+        match hints.free.pop().and_then(|index| self.claim(class, index)) {
+            Some(claim) => Ok(Some(claim)),
+            None => self.find_another(class, &mut hints),
+        }
+    }
+
+    /// Claims a free block that no hint led to, making new entries ready when needed.
+    #[cold]
+    fn find_another(&self, class: usize, hints: &mut Hints) -> Result<Option<Claim>, ReserveError> {
+        let capacity = self.memory.layout.classes[class].capacity;
         while let Some(index) = hints.free.pop() {
             if let Some(claim) = self.claim(class, index) {
                 return Ok(Some(claim));
             }
         }
         let ready = self.memory.ready(class);
-        if let Some(claim) = self.look(class, &mut hints, WINDOW.min(ready)) {
+        if let Some(claim) = self.look(class, hints, WINDOW.min(ready)) {
             return Ok(Some(claim));
         }
         let extended = if ready < capacity {
-            self.extend(class, ready, &mut hints)
+            self.extend(class, ready, hints)
         } else {
             Ok(())
         };
@@ -187,7 +208,7 @@ impl Arena {
             return Ok(Some(claim));
         }
         // Nearly full: look everywhere before giving up.
-        match self.look(class, &mut hints, self.memory.ready(class)) {
+        match self.look(class, hints, self.memory.ready(class)) {
             Some(claim) => Ok(Some(claim)),
             None => extended.map(|()| None),
         }
@@ -238,6 +259,7 @@ impl Arena {
         Ok(())
     }
 
+    #[inline]
     fn claim(&self, class: usize, index: u32) -> Option<Claim> {
         let word = &self.memory.entry(class, index).word;
         // Relaxed: only a hint whether the exchange is worth it.
@@ -254,6 +276,7 @@ impl Arena {
     }
 
     /// Frees a block that this process owns.
+    #[inline]
     pub(super) fn free(&self, handle: Handle) {
         let (class, index) = (handle.class(), handle.index());
         let mut hints = lock(&self.hints[class]);
@@ -268,6 +291,7 @@ impl Arena {
         }
     }
 
+    #[inline]
     fn set_free(&self, class: usize, index: u32) {
         let word = &self.memory.entry(class, index).word;
         // Relaxed: nobody else changes the word of a block that we own.

@@ -13,7 +13,7 @@ use manyhands_sync::raw::ShortLock;
 
 /// `manyhnd` and a letter that changes with every layout that the numbers below do not show.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"manyhndA");
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 /// The header's state once everything else in it is written.
 pub(crate) const READY: u32 = 1;
 
@@ -43,7 +43,7 @@ pub(crate) struct Header {
     /// The stored state: [`READY`] last of all.
     pub(crate) state: AtomicU32,
     pub(crate) len: AtomicU64,
-    /// Guards all changes of holder sets and the end of seats.
+    /// Guards the holder sets and the end of seats.
     pub(crate) lock: ShortLock,
     /// How many entries of each class are backed by pages. It only grows.
     pub(crate) ready: [AtomicU32; CLASSES],
@@ -105,6 +105,7 @@ pub(crate) const fn class_size(class: usize) -> u64 {
 }
 
 /// The smallest class whose blocks have `len` bytes, `None` above the largest.
+#[inline]
 pub(crate) fn class_of(len: usize) -> Option<usize> {
     let shift = len.max(1).checked_next_power_of_two()?.trailing_zeros();
     let class = shift.saturating_sub(SMALLEST_SHIFT) as usize;

@@ -110,6 +110,7 @@ impl Memory {
     }
 
     /// The entry of a block; `index` is below [`ready`](Self::ready).
+    #[inline]
     pub(crate) fn entry(&self, class: usize, index: u32) -> &'static Entry {
         let place = &self.layout.classes[class];
         assert!(index < place.capacity, "an entry outside of its class");
@@ -132,6 +133,7 @@ impl Memory {
     }
 
     /// Where the bytes of a block begin.
+    #[inline]
     pub(crate) fn data(&self, class: usize, index: u32) -> *mut u8 {
         assert!(
             index < self.layout.classes[class].capacity,
@@ -170,8 +172,7 @@ impl AsFd for Memory {
 }
 
 impl HolderSet {
-    /// Whether no seat holds. Relaxed, as everything here: the arena's lock orders all access to
-    /// a shared block's set, and ownership that to an owned block's.
+    /// Whether no seat holds. Relaxed, as everything here: the arena's lock orders all access.
     pub(crate) fn is_empty(&self) -> bool {
         self.bits.iter().all(|word| word.load(Relaxed) == 0)
     }

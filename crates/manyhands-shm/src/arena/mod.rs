@@ -11,7 +11,6 @@ mod sharing;
 mod stats;
 mod word;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Release;
@@ -32,6 +31,7 @@ pub(crate) use sharing::Hold;
 use classes::Hints;
 use layout::CLASSES;
 use memory::Memory;
+use sharing::Holds;
 use word::{SeatState, SeatWord, Who};
 
 use crate::error::ArenaError;
@@ -53,7 +53,7 @@ pub struct Arena {
     me: Participant,
     hints: [Mutex<Hints>; CLASSES],
     /// How many [`Hold`]s of each shared block this process has; the shared set has one bit.
-    holds: Mutex<HashMap<Handle, u32>>,
+    holds: Mutex<Holds>,
 }
 
 /// The arena of this process family.
@@ -73,10 +73,16 @@ pub struct Arena {
 /// assert!(block.len() >= 1000);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[inline]
 pub fn family() -> Result<&'static Arena, ArenaError> {
-    if let Some(arena) = FAMILY.get() {
-        return Ok(arena);
+    match FAMILY.get() {
+        Some(arena) => Ok(arena),
+        None => found(),
     }
+}
+
+#[cold]
+fn found() -> Result<&'static Arena, ArenaError> {
     let _making = lock(&MAKING);
     if let Some(arena) = FAMILY.get() {
         return Ok(arena);

@@ -81,7 +81,7 @@ impl Arena {
     }
 
     /// Whether the incarnation that a word names is over, or being ended.
-    fn is_over(&self, who: Who) -> bool {
+    pub(super) fn is_over(&self, who: Who) -> bool {
         let word = self.seat_word(who.slot());
         let present = matches!(word.state(), SeatState::Reserved | SeatState::Taken);
         !present || !who.is_incarnation(word.generation())
@@ -144,14 +144,12 @@ impl Arena {
         let holders = self.memory.holders(class, index);
         match word.state() {
             BlockState::Free => return,
-            BlockState::Owned if self.is_over(word.who()) => {
-                // It may have died while it was making the block a shared one.
-                holders.clear();
+            // The giver may still be taking an inbox's back; the exchange below decides.
+            BlockState::Owned | BlockState::Inbox | BlockState::Single => {
+                if !self.is_over(word.who()) {
+                    return;
+                }
             }
-            // The giver may still be taking it back; the exchange below decides. Its holder set is
-            // empty and must not be touched.
-            BlockState::Inbox if self.is_over(word.who()) => {}
-            BlockState::Owned | BlockState::Inbox => return,
             BlockState::Shared => {
                 for (bits, ended) in holders.bits.iter().zip(ended) {
                     // Relaxed: the arena's lock orders all access to a shared block's set.

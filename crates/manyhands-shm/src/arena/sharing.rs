@@ -3,15 +3,46 @@
 //! A shared block lives while its holder set has a bit. A process changes only its own bit, or that
 //! of a seat it reserved, and only under the arena's lock; above the bit, each process counts its
 //! own [`Hold`]s in private memory. So there is no shared counter which a death could leave wrong.
+//!
+//! Most shared blocks never have a second holder. While there is one only, the block's word names
+//! it, and nobody needs the set or the lock; the second holder writes the set.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::fmt;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::block::{Block, Handle};
 use super::layout::Entry;
 use super::word::{BlockState, BlockWord, SeatState, Who};
 use super::{Arena, Participant, lock};
 use crate::error::ParticipantGone;
+
+/// How many [`Hold`]s of each shared block a process has.
+pub(super) type Holds = HashMap<Handle, u32, BuildHasherDefault<Spread>>;
+
+/// Hashes handles: numbers that nobody outside chooses, so one multiplication is enough.
+#[derive(Debug, Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The table uses the uppermost bits and the lowest ones.
+        let spread = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = spread ^ spread >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// One hold of this process on a shared block.
 pub(crate) struct Hold {
@@ -33,23 +64,22 @@ unsafe impl Sync for Hold {}
 
 impl Hold {
     /// Turns a block of this process into a shared one with this process as its only holder.
+    #[inline]
     pub(crate) fn share(block: Block, kind: u64) -> Hold {
         let (arena, handle) = (block.arena(), block.handle());
         let (entry, address, len) = (block.entry(), block.as_ptr(), block.len());
         std::mem::forget(block);
-        let holders = arena.memory.holders(handle.class(), handle.index());
-        // Before the block is shared: a death up to here leaves an owned block.
-        holders.clear();
-        holders.insert(arena.me().slot());
-        // Relaxed: the store of the word publishes all of it.
+        // Relaxed: the store of the word publishes it.
         entry.kind.store(kind, Relaxed);
         let owned = BlockWord::from_bits(entry.word.load(Relaxed));
-        // Release: pairs with the Acquire in `attach` and in the reaper.
-        entry.word.store(
-            owned.with(BlockState::Shared, Who::NOBODY).to_bits(),
-            Release,
-        );
-        lock(&arena.holds).insert(handle, 1);
+        let single = owned.with(BlockState::Single, arena.me().who());
+        // Held over the store: who guesses the handle finds the block and the count, or neither.
+        let mut holds = lock(&arena.holds);
+        holds.insert(handle, 1);
+        // Release: pairs with the Acquire in `shared_word` and in the reaper. A death before leaves
+        // an owned block.
+        entry.word.store(single.to_bits(), Release);
+        drop(holds);
         Hold {
             arena,
             handle,
@@ -68,11 +98,12 @@ impl Hold {
         let count = holds.get(&handle).copied().unwrap_or(0);
         if count == 0 {
             let _guard = arena.lock();
-            if !is_shared(handle, entry) || entry.kind.load(Relaxed) != kind {
+            if shared_word(handle, entry).is_none()
+                || entry.kind.load(Relaxed) != kind
+                || !arena.add_holder(handle, entry, arena.me().slot())
+            {
                 return None;
             }
-            let holders = arena.memory.holders(handle.class(), handle.index());
-            holders.insert(arena.me().slot());
         } else if entry.kind.load(Relaxed) != kind {
             // Relaxed, here and above: written before the block was shared, and it is alive.
             return None;
@@ -118,12 +149,18 @@ impl Hold {
         if !matches!(state, Some(SeatState::Reserved | SeatState::Taken)) {
             return Err(ParticipantGone);
         }
-        let holders = self
+        let entry = self.entry();
+        let added = self
             .arena
-            .memory
-            .holders(self.handle.class(), self.handle.index());
-        holders.insert(participant.slot());
+            .add_holder(self.handle, entry, participant.slot());
+        debug_assert!(added, "the block is held by this process");
         Ok(())
+    }
+
+    fn entry(&self) -> &'static Entry {
+        self.arena
+            .memory
+            .entry(self.handle.class(), self.handle.index())
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -150,15 +187,25 @@ impl Hold {
             return false;
         }
         let word = &self.arena.memory.entry(class, index).word;
-        let _guard = self.arena.lock();
-        let holders = self.arena.memory.holders(class, index);
-        if !holders.is_only(self.arena.me().slot()) {
-            return false;
+        // Relaxed: the exchange, or the lock, decides.
+        let held = BlockWord::from_bits(word.load(Relaxed));
+        let renewed = held
+            .renewed()
+            .with(BlockState::Single, self.arena.me().who());
+        // As in `leave`: without the lock while there is no second holder.
+        let is_renewed = held.state() == BlockState::Single
+            && word
+                .compare_exchange(held.to_bits(), renewed.to_bits(), AcqRel, Relaxed)
+                .is_ok();
+        if !is_renewed {
+            let _guard = self.arena.lock();
+            let holders = self.arena.memory.holders(class, index);
+            if !holders.is_only(self.arena.me().slot()) {
+                return false;
+            }
+            // Release: pairs with the Acquire in `shared_word`, as that of `share` does.
+            word.store(renewed.to_bits(), Release);
         }
-        // Relaxed: under the lock, nobody else changes the word of a shared block that we hold.
-        let renewed = BlockWord::from_bits(word.load(Relaxed)).renewed();
-        // Release: pairs with the Acquire in `is_shared`, as that of `share` does.
-        word.store(renewed.to_bits(), Release);
         holds.remove(&self.handle);
         self.handle = Handle::new(class, index, renewed.generation());
         holds.insert(self.handle, 1);
@@ -177,32 +224,69 @@ impl Hold {
     fn leave(&self) -> Option<Block> {
         let arena = self.arena;
         let mut holds = lock(&arena.holds);
-        match holds.get_mut(&self.handle) {
-            Some(count) if *count > 1 => {
-                *count -= 1;
+        match holds.entry(self.handle) {
+            Occupied(mut count) if *count.get() > 1 => {
+                *count.get_mut() -= 1;
                 return None;
             }
             // The count stays, as of a hold that was leaked.
             _ if self.is_kept() => return None,
-            _ => holds.remove(&self.handle),
-        };
-        let holders = arena
-            .memory
-            .holders(self.handle.class(), self.handle.index());
-        let entry = arena.memory.entry(self.handle.class(), self.handle.index());
-        let _guard = arena.lock();
-        holders.remove(arena.me().slot());
-        if !holders.is_empty() {
-            return None;
+            Occupied(count) => drop(count.remove()),
+            Vacant(_) => {}
         }
-        // A death before this store leaves a shared block without holders: the sweep frees it.
-        let shared = BlockWord::from_bits(entry.word.load(Relaxed));
-        // Release: the next user of the block sees all that the holders wrote.
-        entry.word.store(
-            shared.with(BlockState::Owned, arena.me().who()).to_bits(),
-            Release,
-        );
+        let entry = self.entry();
+        // Relaxed: the exchange, or the lock, decides.
+        let held = BlockWord::from_bits(entry.word.load(Relaxed));
+        let owned = held.with(BlockState::Owned, arena.me().who()).to_bits();
+        // A single holder needs no lock: who attaches at this moment has to change the same word,
+        // and one of the two comes too late.
+        let is_left = held.state() == BlockState::Single
+            && entry
+                .word
+                .compare_exchange(held.to_bits(), owned, AcqRel, Relaxed)
+                .is_ok();
+        if !is_left {
+            let holders = arena
+                .memory
+                .holders(self.handle.class(), self.handle.index());
+            let _guard = arena.lock();
+            holders.remove(arena.me().slot());
+            if !holders.is_empty() {
+                return None;
+            }
+            // A death before this store leaves a shared block without holders: the sweep frees it.
+            // Release: the next user of the block sees all that the holders wrote.
+            entry.word.store(owned, Release);
+        }
         Some(Block::new(arena, self.handle, self.len, self.len))
+    }
+}
+
+impl Arena {
+    /// Makes a seat a holder of a shared block, under the arena's lock; `false` when the block is
+    /// not shared any more.
+    fn add_holder(&self, handle: Handle, entry: &Entry, slot: u16) -> bool {
+        let holders = self.memory.holders(handle.class(), handle.index());
+        let Some(word) = shared_word(handle, entry) else {
+            return false;
+        };
+        if word.state() == BlockState::Shared {
+            holders.insert(slot);
+            return true;
+        }
+        // The set means nothing before the word says so; whatever a death or the failure below
+        // leaves in it is cleared here.
+        holders.clear();
+        if !self.is_over(word.who()) {
+            holders.insert(word.who().slot());
+        }
+        holders.insert(slot);
+        // AcqRel: pairs with `leave`, against which it competes.
+        let shared = word.with(BlockState::Shared, Who::NOBODY).to_bits();
+        entry
+            .word
+            .compare_exchange(word.to_bits(), shared, AcqRel, Relaxed)
+            .is_ok()
     }
 }
 
@@ -228,8 +312,10 @@ impl fmt::Debug for Hold {
     }
 }
 
-fn is_shared(handle: Handle, entry: &Entry) -> bool {
+/// The word of a block while it is shared, and the incarnation that the handle names.
+fn shared_word(handle: Handle, entry: &Entry) -> Option<BlockWord> {
     // Acquire: pairs with the Release in `share`; the value in the block shows.
     let word = BlockWord::from_bits(entry.word.load(Acquire));
-    word.state() == BlockState::Shared && handle.fits(word)
+    let is_shared = matches!(word.state(), BlockState::Shared | BlockState::Single);
+    (is_shared && handle.fits(word)).then_some(word)
 }

@@ -144,6 +144,14 @@ impl Look<'_> {
             }
             BlockState::Owned => stats.owned += 1,
             BlockState::Inbox => stats.given += 1,
+            BlockState::Single => {
+                stats.shared += 1;
+                if let Some(Some(seat)) = self.seats.get_mut(usize::from(word.who().slot())) {
+                    seat.shared += 1;
+                    seat.shared_bytes += bytes;
+                }
+                return;
+            }
             BlockState::Shared => {
                 stats.shared += 1;
                 let holders = self.arena.memory.holders(class, index);

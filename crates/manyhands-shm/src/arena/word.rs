@@ -52,6 +52,8 @@ pub(crate) enum BlockState {
     Inbox,
     /// Alive while its holder set has a bit; `who` is nobody.
     Shared,
+    /// Shared, but `who` is the only holder yet; the holder set means nothing.
+    Single,
 }
 
 /// The word of a block.
@@ -80,6 +82,7 @@ impl BlockWord {
             1 => BlockState::Owned,
             2 => BlockState::Inbox,
             3 => BlockState::Shared,
+            4 => BlockState::Single,
             // No other value is ever written.
             _ => BlockState::Free,
         }
@@ -92,6 +95,7 @@ impl BlockWord {
             BlockState::Owned => 1,
             BlockState::Inbox => 2,
             BlockState::Shared => 3,
+            BlockState::Single => 4,
         };
         BlockWord(self.0 & !0xffff_ffff | (who.0 as u64) << 16 | state)
     }

@@ -1,6 +1,18 @@
 //! Shared blocks and their holders.
 
+use std::sync::atomic::Ordering::Acquire;
+
+use super::word::BlockState;
 use super::*;
+
+fn state(arena: &Arena, handle: Handle) -> BlockState {
+    let word = arena
+        .locate(handle)
+        .expect("in the arena")
+        .word
+        .load(Acquire);
+    word::BlockWord::from_bits(word).state()
+}
 
 #[test]
 fn shared_block_lives_until_its_last_holder_leaves() {
@@ -28,10 +40,57 @@ fn holds_of_one_process_count_as_one_bit() {
     let handle = first.handle();
     drop(first);
     assert_eq!(in_use(arena), (0, 0, 1));
-    assert!(holders(arena, handle).contains(arena.me().slot()));
+    assert_eq!(state(arena, handle), BlockState::Single);
     drop(more);
     assert_eq!(in_use(arena), (0, 0, 0));
-    assert!(holders(arena, handle).is_empty());
+}
+
+#[test]
+fn set_is_written_when_a_second_process_comes_to_hold() {
+    let arena = root(1 << 20);
+    let other = member(arena);
+    let mut first = Hold::share(arena.allocate(64).expect("room"), 0);
+    let set = holders(arena, first.handle());
+    // What somebody left there who died before the word said that there is a set.
+    set.insert(77);
+    let theirs = Hold::attach(other, first.handle(), 0).expect("alive");
+    assert_eq!(state(arena, first.handle()), BlockState::Shared);
+    assert!(set.contains(arena.me().slot()) && set.contains(other.me().slot()));
+    assert!(!set.contains(77) && !first.make_only());
+    drop(theirs);
+    assert!(first.make_only());
+    assert_eq!(state(arena, first.handle()), BlockState::Single);
+    assert!(first.make_only());
+    drop(first);
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
+
+#[test]
+fn who_attaches_while_the_only_holder_leaves_has_the_block_or_is_refused() {
+    let arena = root(1 << 20);
+    let other = member(arena);
+    for round in 0..4000_u64 {
+        let hold = Hold::share(arena.allocate(64).expect("room"), 0);
+        let handle = hold.handle();
+        let start = std::sync::Barrier::new(2);
+        let theirs = std::thread::scope(|threads| {
+            threads.spawn(|| {
+                start.wait();
+                drop(hold);
+            });
+            start.wait();
+            Hold::attach(other, handle, 0)
+        });
+        // What was taken by both would be handed out twice.
+        let again: Vec<Block> = (0..2).map(|_| arena.allocate(64).expect("room")).collect();
+        let is_new = |block: &Block| block.as_ptr() != arena.memory.data(0, handle.index());
+        assert!(
+            theirs.is_none() || again.iter().all(is_new),
+            "round {round}"
+        );
+        assert_eq!(in_use(arena), (2, 0, u64::from(theirs.is_some())));
+    }
+    assert_eq!(in_use(arena), (0, 0, 0));
 }
 
 #[test]

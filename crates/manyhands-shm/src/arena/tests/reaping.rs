@@ -124,17 +124,18 @@ fn seat_that_was_ended_too_early_is_not_reused() {
 }
 
 #[test]
-fn block_whose_owner_died_while_making_it_a_region_is_free_and_clean() {
+fn region_whose_second_holder_died_while_attaching_has_one_holder() {
     let arena = root(1 << 20);
     let victim = member(arena);
-    let block = victim.allocate(64).expect("room");
-    let handle = block.handle();
-    // `Hold::share` up to the store of the word.
-    holders(arena, handle).insert(victim.me().slot());
-    std::mem::forget(block);
+    let mut region = Hold::share(arena.allocate(64).expect("room"), 0);
+    // `add_holder` up to the exchange of the word.
+    holders(arena, region.handle()).insert(arena.me().slot());
+    holders(arena, region.handle()).insert(victim.me().slot());
     arena.reap(victim.me());
+    assert_eq!(in_use(arena), (0, 0, 1));
+    assert!(region.make_only());
+    drop(region);
     assert_eq!(in_use(arena), (0, 0, 0));
-    assert!(holders(arena, handle).is_empty());
 }
 
 #[test]
@@ -142,6 +143,7 @@ fn region_whose_last_holder_died_while_leaving_is_free() {
     let arena = root(1 << 20);
     let victim = member(arena);
     let region = Hold::share(victim.allocate(64).expect("room"), 0);
+    drop(Hold::attach(arena, region.handle(), 0).expect("alive"));
     // `Hold::leave` between its two stores.
     holders(arena, region.handle()).remove(victim.me().slot());
     std::mem::forget(region);
@@ -158,7 +160,6 @@ fn value_whose_last_holder_died_in_its_destructor_is_free() {
     let handle = region.handle();
     let entry = arena.locate(handle).expect("in the arena");
     // `Hold::leave` is done, the destructor runs.
-    holders(arena, handle).remove(victim.me().slot());
     let shared = word::BlockWord::from_bits(entry.word.load(std::sync::atomic::Ordering::Acquire));
     let owned = shared.with(word::BlockState::Owned, victim.me().who());
     entry.word.store(owned.to_bits(), Release);
