@@ -2,6 +2,10 @@
 //!
 //! Everything here can be begun by several processes at once, be left half-done by a death, and be
 //! begun again. Protocol: `README.md` beside this file, "Reaping".
+//!
+//! Nothing is taken from a process before all its threads are gone. A killed process ends thread by
+//! thread: while its life word says that it is dead, others of its threads may still write, or the
+//! kernel may still follow their lists of locks, whose nodes lie in its blocks.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -24,6 +28,10 @@ impl Arena {
     /// The caller knows that the process is dead: its life word says so, or its pidfd did. Nothing
     /// happens when the participant was reaped already, or while it holds its life word. A shared
     /// value whose last holder was killed is freed without its destructor.
+    ///
+    /// A process that was killed needs some time to end in all its threads, and what it had is not
+    /// touched before. Then this only begins, and a later reaping, or an allocation that finds no
+    /// room, goes on. It is done at once when the pidfd told of the end.
     pub fn reap(&self, participant: Participant) {
         let Some(word) = self.seat_of(participant) else {
             return;
@@ -35,7 +43,8 @@ impl Arena {
         self.sweep();
     }
 
-    /// Looks at all seats and reaps those whose process is dead; returns how many there were.
+    /// Looks at all seats and reaps those whose process is dead; returns how many were, in all their
+    /// threads.
     ///
     /// Also ends the seats that a dead parent kept for children who have not come, and completes
     /// what another reaper left.
@@ -81,15 +90,33 @@ impl Arena {
     }
 
     /// Whether the incarnation that a word names is over, or being ended.
-    pub(super) fn is_over(&self, who: Who) -> bool {
+    fn is_over(&self, who: Who) -> bool {
         let word = self.seat_word(who.slot());
         let present = matches!(word.state(), SeatState::Reserved | SeatState::Taken);
         !present || !who.is_incarnation(word.generation())
     }
 
-    /// Frees everything that belongs to ended seats, then the seats; returns how many there were.
+    /// Whether the seat of the incarnation that a word names was freed: no thread of it is left.
+    pub(super) fn has_left(&self, who: Who) -> bool {
+        let word = self.seat_word(who.slot());
+        word.state() == SeatState::Free || !who.is_incarnation(word.generation())
+    }
+
+    /// Whether no thread of the process on an ending seat is left.
+    fn is_deserted(&self, slot: u16) -> bool {
+        // Acquire: pairs with the Release in `take_seat`.
+        let identity = Identity::unpack(self.memory.seat(slot).identity.load(Acquire));
+        // Who runs this is not ending.
+        identity.is_none_or(|identity| identity == Identity::current() || identity.has_ended())
+    }
+
+    /// Frees everything that belongs to ended seats whose process is gone, then the seats; returns
+    /// how many there were.
     pub(super) fn sweep(&self) -> usize {
         let endings = self.endings();
+        if endings.is_empty() {
+            return 0;
+        }
         for class in self.memory.classes() {
             let mut start = 0;
             while start < self.memory.ready(class) {
@@ -108,7 +135,7 @@ impl Arena {
         endings.len()
     }
 
-    /// All ending seats, and with them those reserved by a parent that is ending.
+    /// All ending seats whose process is gone, among them those reserved by a parent that is ending.
     fn endings(&self) -> Endings {
         let mut endings = Endings::new();
         for slot in 0..SEATS {
@@ -117,7 +144,7 @@ impl Arena {
                 self.end_seat(slot, word);
             }
             let word = self.seat_word(slot);
-            if word.state() == SeatState::Ending {
+            if word.state() == SeatState::Ending && self.is_deserted(slot) {
                 endings.push((slot, word));
             }
         }
@@ -130,7 +157,7 @@ impl Arena {
         let mut mask = [0; HOLDER_WORDS];
         for (slot, word) in endings {
             if self.seat_word(*slot) == *word {
-                mask[usize::from(*slot) / 64] |= 1 << (slot % 64);
+                mask[word_of(*slot)] |= bit_of(*slot);
             }
         }
         mask
@@ -146,7 +173,8 @@ impl Arena {
             BlockState::Free => return,
             // The giver may still be taking an inbox's back; the exchange below decides.
             BlockState::Owned | BlockState::Inbox | BlockState::Single => {
-                if !self.is_over(word.who()) {
+                let who = word.who();
+                if !self.has_left(who) && ended[word_of(who.slot())] & bit_of(who.slot()) == 0 {
                     return;
                 }
             }
@@ -187,4 +215,13 @@ impl Arena {
         let free = SeatWord::new(word.generation(), Who::NOBODY, SeatState::Free);
         self.change_seat(slot, word, free);
     }
+}
+
+/// Where the bit of a seat lies in a holder mask.
+fn word_of(slot: u16) -> usize {
+    usize::from(slot) / 64 % HOLDER_WORDS
+}
+
+fn bit_of(slot: u16) -> u64 {
+    1 << (slot % 64)
 }

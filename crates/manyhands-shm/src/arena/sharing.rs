@@ -277,7 +277,7 @@ impl Arena {
         // The set means nothing before the word says so; whatever a death or the failure below
         // leaves in it is cleared here.
         holders.clear();
-        if !self.is_over(word.who()) {
+        if !self.has_left(word.who()) {
             holders.insert(word.who().slot());
         }
         holders.insert(slot);

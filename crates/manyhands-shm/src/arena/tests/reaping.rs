@@ -55,6 +55,43 @@ fn process_that_died_before_it_held_its_life_word_is_found_by_its_identity() {
 }
 
 #[test]
+fn what_a_killed_process_had_stays_until_all_its_threads_are_gone() {
+    let arena = root(1 << 20);
+    let victim = member(arena);
+    let held = Hold::share(arena.allocate(64).expect("room"), 0);
+    std::mem::forget(Hold::attach(victim, held.handle(), 0).expect("alive"));
+    std::mem::forget(Hold::share(victim.allocate(64).expect("room"), 0));
+    std::mem::forget(victim.allocate(64).expect("room"));
+    let bystander = member(arena);
+    std::mem::forget(bystander.allocate(64).expect("room"));
+    let mut process = std::process::Command::new("sleep")
+        .arg("600")
+        .spawn()
+        .expect("sleep");
+    let identity = Identity::of(process.id()).expect("it runs");
+    let record = seat_record(arena, victim.me());
+    record.identity.store(identity.pack(), Release);
+    mark_dead(victim);
+    assert_eq!(arena.reap_dead(), 0);
+    arena.reap(victim.me());
+    assert!(!arena.is_alive(victim.me()));
+    assert_eq!(in_use(arena), (2, 0, 2));
+    // The end of another takes nothing of it.
+    arena.reap(bystander.me());
+    assert_eq!(in_use(arena), (1, 0, 2));
+    let next = arena.reserve_seat().expect("a seat");
+    assert_ne!(next.participant().slot(), victim.me().slot());
+    // The other holder leaves: the block stays the dead one's.
+    drop(held);
+    assert_eq!(in_use(arena), (1, 0, 2));
+    process.kill().expect("it is ours");
+    process.wait().expect("it is ours");
+    assert_eq!(arena.reap_dead(), 1);
+    assert_eq!(in_use(arena), (0, 0, 0));
+    assert!(record.life.is_vacant());
+}
+
+#[test]
 fn full_arena_takes_back_what_the_dead_have() {
     let arena = root(1 << 20);
     let victim = member(arena);
