@@ -23,7 +23,7 @@ use manyhands_sync::raw::ShortGuard;
 
 pub use block::{Block, GiveError, Handle};
 pub use seat::{Participant, Seat};
-pub use stats::{ClassStats, HolderStats, Stats};
+pub use stats::{ClassStats, HolderStats, Stats, stats};
 
 pub(crate) use layout::MOST_ALIGNMENT;
 pub(crate) use sharing::Hold;

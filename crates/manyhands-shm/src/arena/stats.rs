@@ -1,12 +1,46 @@
 //! A look at what is in the arena.
 
+use std::fmt;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use manyhands_os::process::Identity;
 
 use super::layout::{LAST_SMALL_CLASS, PAGE, SEATS, class_size};
 use super::word::{BlockState, BlockWord, SeatState};
-use super::{Arena, Participant};
+use super::{Arena, Participant, joined};
+
+/// What is in this family's arena; `None` while this process has no arena.
+///
+/// It looks at every block that was ever used, so it is for once a second, not for every task. The
+/// numbers are there for metrics, the text for people.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_shm::{Region, arena};
+///
+/// let region = Region::new(1000)?;
+/// let stats = arena::stats().expect("the region lies in it");
+/// assert!(stats.used_blocks() >= 1 && stats.used_bytes() >= 1000);
+/// assert!(stats.resident_bytes >= stats.used_bytes());
+///
+/// let me = arena::family()?.me();
+/// let mine = stats.holders.iter().find(|holder| holder.participant == me);
+/// assert!(mine.is_some_and(|mine| mine.shared >= 1 && mine.shared_bytes >= 1000));
+/// println!("{stats}");
+/// # Ok::<(), manyhands_shm::NoSpace>(())
+/// ```
+///
+/// ```text
+/// arena of 64.0 GiB: 392.0 KiB backed by memory; 2 blocks in use, 1.1 KiB of them; 254.9 KiB free and backed
+///   block size     owned     given    shared   free, backed   free
+///        128 B         1         0         0            511      0
+///       1.0 KiB        0         0         1            191      0
+///   participant 0/1, process 4711: owns 1 (100 B), shares 1 (1000 B)
+/// ```
+pub fn stats() -> Option<Stats> {
+    joined().map(Arena::stats)
+}
 
 /// What is in the arena; each number was true at some moment of the look, not all at one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +74,8 @@ pub struct ClassStats {
     pub given: u64,
     /// Held by any number of processes.
     pub shared: u64,
+    /// The bytes of the blocks that are in use, as asked for.
+    pub used_bytes: u64,
 }
 
 /// What one process has.
@@ -50,7 +86,8 @@ pub struct HolderStats {
     pub participant: Participant,
     /// The process, unless it has not come yet.
     pub identity: Option<Identity>,
-    /// Whether it is alive.
+    /// Whether it is alive. One that is not has its blocks until all its threads are gone, and
+    /// somebody reaps it.
     pub is_alive: bool,
     /// The blocks that it owns, or that were given to it.
     pub owned: u64,
@@ -69,6 +106,85 @@ impl Stats {
             .iter()
             .map(|class| class.owned + class.given + class.shared)
             .sum()
+    }
+
+    /// The bytes of the blocks in use, as asked for; those of a shared block once.
+    pub fn used_bytes(&self) -> u64 {
+        self.classes.iter().map(|class| class.used_bytes).sum()
+    }
+
+    /// The bytes of the unused blocks that are backed by memory; [`Arena::trim`] gives those of more
+    /// than a page back.
+    pub fn free_warm_bytes(&self) -> u64 {
+        self.classes
+            .iter()
+            .map(|class| class.free_warm * class.block_size)
+            .sum()
+    }
+}
+
+/// For people; the numbers are in the fields.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "arena of {}: {} backed by memory; {} blocks in use, {} of them; {} free and backed",
+            Bytes(self.len),
+            Bytes(self.resident_bytes),
+            self.used_blocks(),
+            Bytes(self.used_bytes()),
+            Bytes(self.free_warm_bytes()),
+        )?;
+        write!(
+            f,
+            "{:>12} {:>9} {:>9} {:>9} {:>14} {:>6}",
+            "block size", "owned", "given", "shared", "free, backed", "free"
+        )?;
+        for class in &self.classes {
+            let size = Bytes(class.block_size).to_string();
+            write!(
+                f,
+                "\n{size:>12} {:>9} {:>9} {:>9} {:>14} {:>6}",
+                class.owned, class.given, class.shared, class.free_warm, class.free_cold
+            )?;
+        }
+        self.holders
+            .iter()
+            .try_for_each(|holder| write!(f, "\n  {holder}"))
+    }
+}
+
+impl fmt::Display for HolderStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, ", self.participant)?;
+        match (self.identity, self.is_alive) {
+            (Some(identity), true) => write!(f, "{identity}"),
+            (None, true) => write!(f, "not here yet"),
+            (_, false) => write!(f, "dead"),
+        }?;
+        write!(
+            f,
+            ": owns {} ({}), shares {} ({})",
+            self.owned,
+            Bytes(self.owned_bytes),
+            self.shared,
+            Bytes(self.shared_bytes),
+        )
+    }
+}
+
+/// A number of bytes for people.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match UNITS.iter().find(|(shift, _)| self.0 >> shift > 0) {
+            Some((shift, unit)) => {
+                write!(f, "{:.1} {unit}", self.0 as f64 / (1_u64 << shift) as f64)
+            }
+            None => write!(f, "{} B", self.0),
+        }
     }
 }
 
@@ -144,29 +260,24 @@ impl Look<'_> {
             }
             BlockState::Owned => stats.owned += 1,
             BlockState::Inbox => stats.given += 1,
-            BlockState::Single => {
-                stats.shared += 1;
-                if let Some(Some(seat)) = self.seats.get_mut(usize::from(word.who().slot())) {
+            BlockState::Single | BlockState::Shared => stats.shared += 1,
+        }
+        stats.used_bytes += bytes;
+        if word.state() == BlockState::Shared {
+            let holders = self.arena.memory.holders(class, index);
+            for seat in self.seats.iter_mut().flatten() {
+                if holders.contains(seat.participant.slot()) {
                     seat.shared += 1;
                     seat.shared_bytes += bytes;
                 }
-                return;
             }
-            BlockState::Shared => {
-                stats.shared += 1;
-                let holders = self.arena.memory.holders(class, index);
-                for seat in self.seats.iter_mut().flatten() {
-                    if holders.contains(seat.participant.slot()) {
-                        seat.shared += 1;
-                        seat.shared_bytes += bytes;
-                    }
-                }
-                return;
-            }
-        }
-        if let Some(Some(seat)) = self.seats.get_mut(usize::from(word.who().slot())) {
-            seat.owned += 1;
-            seat.owned_bytes += bytes;
+        } else if let Some(Some(seat)) = self.seats.get_mut(usize::from(word.who().slot())) {
+            let (count, sum) = match word.state() {
+                BlockState::Single => (&mut seat.shared, &mut seat.shared_bytes),
+                _ => (&mut seat.owned, &mut seat.owned_bytes),
+            };
+            *count += 1;
+            *sum += bytes;
         }
     }
 }

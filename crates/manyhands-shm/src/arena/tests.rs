@@ -134,5 +134,25 @@ fn statistics_tell_who_has_what() {
     assert_eq!((second.shared, second.shared_bytes), (1, 5000));
     assert!(first.is_alive && second.is_alive);
     assert!(stats.resident_bytes >= 5000);
+    assert_eq!(stats.used_bytes(), 5100, "a shared block counts once");
+    assert!(stats.free_warm_bytes() >= 128 * 31 && stats.free_warm_bytes().is_multiple_of(128));
+    let identity = Identity::current();
+    let text = stats.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("arena of 4.0 MiB: "), "{text}");
+    assert!(
+        lines[0].contains("; 2 blocks in use, 5.0 KiB of them; "),
+        "{text}"
+    );
+    assert!(lines[2].contains(" 128 B "), "{text}");
+    let first = format!("  participant 0/1, {identity}: owns 0 (0 B), shares 1 (4.9 KiB)");
+    let second = format!("  participant 1/1, {identity}: owns 1 (100 B), shares 1 (4.9 KiB)");
+    assert_eq!(lines[lines.len() - 2..], [first, second]);
+    mark_dead(other);
+    let dead = arena.stats().holders[1].to_string();
+    assert_eq!(
+        dead,
+        "participant 1/1, dead: owns 1 (100 B), shares 1 (4.9 KiB)"
+    );
     drop((block, region));
 }
