@@ -130,8 +130,11 @@ pub(crate) fn identity(member: Member) -> Option<Identity> {
     MEMBERS.get()?.identity(member)
 }
 
-/// Whether a member is dead or gone.
+/// Whether a member is dead or gone; who knows no members calls nobody dead.
 pub(crate) fn is_over(member: Member) -> bool {
-    // A vacant word belongs to one that is just joining.
-    life(member).is_none_or(LifeWord::is_dead)
+    let is_over = |members: &&dyn Members| {
+        // A vacant word belongs to one that is just joining.
+        members.life(member).is_none_or(LifeWord::is_dead)
+    };
+    MEMBERS.get().is_some_and(is_over)
 }
