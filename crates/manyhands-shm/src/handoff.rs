@@ -270,4 +270,4 @@ impl Flavor for Appender<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,7 +18,10 @@ thread_local! {
 }
 
 /// Unpacks as a member of a family would.
-fn unpack_as<T: DeserializeOwned>(arena: &'static Arena, bytes: &[u8]) -> Result<T, UnpackError> {
+pub(crate) fn unpack_as<T: DeserializeOwned>(
+    arena: &'static Arena,
+    bytes: &[u8],
+) -> Result<T, UnpackError> {
     ARENA.set(Some(arena));
     let outcome = unpack(bytes);
     ARENA.set(None);

@@ -1,5 +1,7 @@
 //! Values that several participants share.
 
+mod model;
+
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
