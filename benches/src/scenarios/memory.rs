@@ -1,10 +1,13 @@
 //! Taking memory that other processes can see, and giving it back.
 
 use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use manyhands_os::memory::{Map, Memfd};
-use manyhands_shm::Region;
+use manyhands_shm::{Region, Shared, arena};
 
 use crate::{Contender, Role, Scenario};
 
@@ -14,6 +17,21 @@ const SIZES: [usize; 2] = [256, 64 << 10];
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let [small, large] = SIZES;
     vec![
+        Scenario {
+            name: "block taken and given back, 256 B x 200k",
+            count: 200_000,
+            rounds: 15,
+            contenders: vec![block(small), heap(small)],
+            // 60 ns, where malloc needs 10: there are two locks and an exchange of a shared word.
+            limit: Some(6.0),
+        },
+        Scenario {
+            name: "shared value made and dropped, u64 x 20k",
+            count: 20_000,
+            rounds: 15,
+            contenders: vec![shared(), file(size_of::<u64>()), counted()],
+            limit: Some(0.05),
+        },
         Scenario {
             name: "shared memory taken and given back, 256 B x 20k",
             count: 20_000,
@@ -29,6 +47,58 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             limit: None,
         },
     ]
+}
+
+fn block(size: usize) -> Contender {
+    Contender::new("Block", Role::Ours, move |count| {
+        let arena = arena::family().map_err(|error| error.to_string())?;
+        let start = Instant::now();
+        for _ in 0..count {
+            let block = arena.allocate(size).map_err(|error| error.to_string())?;
+            if black_box(&block).len() < size {
+                return Err("gave less than was asked for".to_owned());
+            }
+        }
+        Ok(start.elapsed())
+    })
+}
+
+/// Memory of one process only, with whatever is in it.
+fn heap(size: usize) -> Contender {
+    Contender::new("malloc", Role::Peer, move |count| {
+        let start = Instant::now();
+        for _ in 0..count {
+            black_box(Vec::<u8>::with_capacity(size));
+        }
+        Ok(start.elapsed())
+    })
+}
+
+fn shared() -> Contender {
+    Contender::new("Shared", Role::Ours, move |count| {
+        let start = Instant::now();
+        for number in 0..count {
+            let shared = Shared::new(AtomicU64::new(number)).map_err(|error| error.to_string())?;
+            if black_box(&shared).load(Relaxed) != number {
+                return Err("holds another value".to_owned());
+            }
+        }
+        Ok(start.elapsed())
+    })
+}
+
+/// A value of one process only, with a count of its holders.
+fn counted() -> Contender {
+    Contender::new("Arc", Role::Floor, move |count| {
+        let start = Instant::now();
+        for number in 0..count {
+            let value = Arc::new(AtomicU64::new(number));
+            if black_box(&value).load(Relaxed) != number {
+                return Err("holds another value".to_owned());
+            }
+        }
+        Ok(start.elapsed())
+    })
 }
 
 fn region(size: usize) -> Contender {
