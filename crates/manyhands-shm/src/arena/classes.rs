@@ -61,14 +61,22 @@ impl Arena {
     /// left was taken back, or when the system has no memory to back one.
     #[inline]
     pub fn allocate(&'static self, len: usize) -> Result<Block, NoSpace> {
-        // Nearly always there is one that this process freed lately.
-        match class_of(len).map(|class| self.allocate_in(class, len)) {
-            Some(Ok(Some(block))) => Ok(block),
-            _ => self.allocate_anywhere(len),
+        match self.allocate_again(len) {
+            Some(block) => Ok(block),
+            None => self.allocate_anywhere(len),
         }
     }
 
-    #[cold]
+    /// Claims a small block that this process freed lately: the usual way, in few instructions.
+    #[inline]
+    fn allocate_again(&'static self, len: usize) -> Option<Block> {
+        let class = class_of(len).filter(|class| *class <= LAST_SMALL_CLASS)?;
+        let index = lock(&self.hints[class]).free.pop()?;
+        let claim = self.claim(class, index)?;
+        let dirty = dirty_in_small(&claim, len);
+        Some(self.hand_out(class, &claim, len, dirty))
+    }
+
     fn allocate_anywhere(&'static self, len: usize) -> Result<Block, NoSpace> {
         match self.try_allocate(len) {
             // What the dead hold is free too, once somebody looks.
@@ -115,18 +123,14 @@ impl Arena {
         })
     }
 
-    #[inline]
     fn allocate_in(&'static self, class: usize, len: usize) -> Result<Option<Block>, ReserveError> {
         let Some(claim) = self.find(class)? else {
             return Ok(None);
         };
-        let entry = self.memory.entry(class, claim.index);
-        let pages = (len as u64).div_ceil(PAGE) as u32;
         let dirty = if class <= LAST_SMALL_CLASS {
-            // Small blocks got their pages when their entries were made ready; nobody wrote into
-            // one of generation 0.
-            if claim.word.generation() == 0 { 0 } else { len }
+            dirty_in_small(&claim, len)
         } else {
+            let pages = (len as u64).div_ceil(PAGE) as u32;
             match self.warm_up(class, claim.index, pages) {
                 Ok(warm) => len.min(warm as usize * PAGE as usize),
                 Err(refused) => {
@@ -135,10 +139,16 @@ impl Arena {
                 }
             }
         };
+        Ok(Some(self.hand_out(class, &claim, len, dirty)))
+    }
+
+    #[inline]
+    fn hand_out(&'static self, class: usize, claim: &Claim, len: usize, dirty: usize) -> Block {
         // Relaxed: published together with the block, if ever. `len` is at most 1 GiB.
+        let entry = self.memory.entry(class, claim.index);
         entry.length.store(len as u32, Relaxed);
         let handle = Handle::new(class, claim.index, claim.word.generation());
-        Ok(Some(Block::new(self, handle, len, dirty)))
+        Block::new(self, handle, len, dirty)
     }
 
     /// Backs the first `pages` of an owned block with memory; tells how many were backed before.
@@ -174,19 +184,9 @@ impl Arena {
         warm.store(left, Relaxed);
     }
 
-    /// Claims some free block of a class.
-    #[inline]
+    /// Claims some free block of a class, making new entries ready when needed.
     fn find(&self, class: usize) -> Result<Option<Claim>, ReserveError> {
-        let mut hints = lock(&self.hints[class]);
-        match hints.free.pop().and_then(|index| self.claim(class, index)) {
-            Some(claim) => Ok(Some(claim)),
-            None => self.find_another(class, &mut hints),
-        }
-    }
-
-    /// Claims a free block that no hint led to, making new entries ready when needed.
-    #[cold]
-    fn find_another(&self, class: usize, hints: &mut Hints) -> Result<Option<Claim>, ReserveError> {
+        let hints = &mut *lock(&self.hints[class]);
         let capacity = self.memory.layout.classes[class].capacity;
         while let Some(index) = hints.free.pop() {
             if let Some(claim) = self.claim(class, index) {
@@ -316,4 +316,10 @@ impl Arena {
         }
         free as usize
     }
+}
+
+/// Small blocks got their pages when their entries were made ready; nobody wrote into one of
+/// generation 0.
+fn dirty_in_small(claim: &Claim, len: usize) -> usize {
+    if claim.word.generation() == 0 { 0 } else { len }
 }
