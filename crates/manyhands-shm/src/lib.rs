@@ -27,6 +27,6 @@ pub use manyhands_sync::{LastPlace, Shareable};
 pub use named::{Segment, SegmentOf, ShareableList, SharedMemory};
 pub use region::Region;
 pub use shape::Shape;
-pub use shared::Shared;
+pub use shared::{FromBytesError, Shared};
 pub use string::ShmString;
 pub use vec::{Full, ShmVec};

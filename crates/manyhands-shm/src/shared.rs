@@ -1,5 +1,7 @@
 //! A value that several processes share.
 
+mod bytes;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -15,6 +17,8 @@ use crate::arena::{Arena, Block, Handle, Hold, Participant, family};
 use crate::error::{NoSpace, ParticipantGone};
 use crate::handoff;
 use crate::shape::{Shape, lock_head, mark};
+
+pub use bytes::FromBytesError;
 
 /// A value in shared memory: an `Arc` whose clones may be in several processes.
 ///

@@ -68,6 +68,20 @@ impl<T: Pod, const N: usize> ShmVec<T, N> {
         N
     }
 
+    /// The bytes of all items; other views are those of bytemuck, by way of the slice.
+    ///
+    /// ```
+    /// use manyhands_shm::ShmVec;
+    ///
+    /// let mut samples = ShmVec::<u16, 8>::from_slice(&[0x101, 0x202]).expect("room");
+    /// assert_eq!(samples.as_bytes(), [1, 1, 2, 2]);
+    /// bytemuck::cast_slice_mut(&mut samples)[3] = 0_u8;
+    /// assert_eq!(samples.as_bytes().iter().sum::<u8>(), 4);
+    /// ```
+    pub fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+
     /// Adds an item at the end.
     ///
     /// # Errors
