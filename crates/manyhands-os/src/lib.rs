@@ -12,6 +12,7 @@ pub mod descriptor;
 pub mod error;
 pub mod fault;
 pub mod futex;
+mod headroom;
 pub mod image;
 pub mod limits;
 pub mod memory;

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::error::OsError;
+use crate::headroom;
 
 const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
@@ -160,6 +161,13 @@ impl AsFd for Memfd {
 /// Backs a range of a memory file with pages.
 pub(crate) fn reserve(file: impl AsFd, start: u64, end: u64) -> Result<(), ReserveError> {
     const CHUNK: u64 = 1 << 20;
+    if !headroom::allows(end - start) {
+        let text = "the memory cgroup of this process is nearly at its limit";
+        return Err(ReserveError {
+            asked: end - start,
+            source: io::Error::new(io::ErrorKind::OutOfMemory, text),
+        });
+    }
     let mut place = start;
     // In chunks: before Linux 6, a long call under a steady stream of signals never ended.
     while place < end {
