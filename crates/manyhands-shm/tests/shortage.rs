@@ -89,6 +89,35 @@ fn child_that_takes_all() {
     }
 }
 
+/// The entry of a child in a memory cgroup that is nearly full; does nothing when run as a test.
+#[test]
+fn child_in_a_full_group() {
+    if is_child() {
+        let refused = Region::new(16 << 20).expect_err("the group has no room");
+        assert!(matches!(refused.short_of, ShortOf::Memory(_)), "{refused}");
+        assert_eq!(refused.asked, 16 << 20);
+        assert!(refused.to_string().contains("cgroup"), "{refused}");
+        drop(Region::new(64 << 10).expect("room for a small one"));
+        println!("refused;");
+    }
+}
+
+/// The entry of a child that takes what its memory cgroup has; does nothing when run as a test.
+#[test]
+fn child_that_fills_its_group() {
+    if is_child() {
+        let mut regions: Vec<Region> = Vec::new();
+        let full = loop {
+            match Region::new(64 << 10) {
+                Ok(region) => regions.push(region),
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(full.short_of, ShortOf::Memory(_)), "{full}");
+        println!("{} regions;", regions.len());
+    }
+}
+
 #[test]
 fn arena_is_as_long_as_the_limits_allow() {
     if !is_child() {
@@ -118,4 +147,48 @@ fn full_arena_is_no_space() {
         let text = under("ulimit -f 3000000", "child_that_takes_all");
         assert!(text.contains("4 blocks;"), "{text}");
     }
+}
+
+/// Files as those of a memory cgroup, in place of the real ones, in a mount namespace of the child.
+#[test]
+fn nearly_full_memory_cgroup_is_no_space() {
+    if is_child() {
+        return;
+    }
+    let probe = Command::new("unshare").args(["-m", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        println!("skipped: no right to mount");
+        return;
+    }
+    let group = std::env::temp_dir().join(format!("manyhands-shortage-{}", std::process::id()));
+    std::fs::create_dir_all(&group).expect("a directory");
+    // 48 MiB, of which 38 are used.
+    std::fs::write(group.join("memory.max"), "50331648\n").expect("a file");
+    std::fs::write(group.join("memory.stat"), "anon 39845888\nfile 0\n").expect("a file");
+    std::fs::write(group.join("memory.swap.max"), "0\n").expect("a file");
+    // The shell of the namespace mounts, then becomes the child.
+    let mount = format!(
+        "[ -n \"$HERE\" ] || HERE=1 exec unshare -m sh -c \
+         'mount --bind {} /sys/fs/cgroup && exec \"$0\" \"$@\"' \"$0\" \"$@\"",
+        group.display()
+    );
+    let text = under(&mount, "child_in_a_full_group");
+    assert!(text.contains("refused;"), "{text}");
+    std::fs::remove_dir_all(&group).expect("it is ours");
+}
+
+/// In a real group, where somebody has made one for the test: its directory is in the environment
+/// variable `MANYHANDS_TEST_CGROUP`, its limit some 48 MiB without swap.
+#[test]
+fn full_memory_cgroup_kills_nobody() {
+    if is_child() {
+        return;
+    }
+    let Some(group) = std::env::var_os("MANYHANDS_TEST_CGROUP") else {
+        println!("skipped: MANYHANDS_TEST_CGROUP names no memory cgroup for this test");
+        return;
+    };
+    let join = format!("echo $$ > '{}/cgroup.procs'", group.display());
+    let text = under(&join, "child_that_fills_its_group");
+    assert!(text.contains(" regions;"), "{text}");
 }
