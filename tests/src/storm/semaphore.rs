@@ -26,7 +26,7 @@ const IMPATIENT: usize = 2;
 
 /// The kinds of semaphores.
 pub trait Permits: Placed + Shareable + std::fmt::Debug {
-    /// A new one with [`PERMITS`].
+    /// A new one with two permits.
     fn make() -> Self;
 
     /// Takes a permit, now one way and now the other; not all ways wait until there is one.
