@@ -1,7 +1,7 @@
 //! Creators that are killed at any point.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use manyhands_os::process::Identity;
@@ -52,6 +52,7 @@ fn creators_killed_at_random_points_leave_nothing_that_a_sweep_does_not_find() {
     drop(Segment::create(&detached, 8).expect("room"));
     let mut random = u64::from(std::process::id()) << 20 | 1;
     println!("seed {random}");
+    let mut found = (0, 0);
     for _ in 0..kills {
         let mut command = this_program("storm");
         let child = command
@@ -75,7 +76,9 @@ fn creators_killed_at_random_points_leave_nothing_that_a_sweep_does_not_find() {
         }
         child.kill().expect("it is ours");
         child.wait().expect("it is ours");
-        named::sweep().expect("the folder can be read");
+        let swept = named::sweep().expect("the folder can be read");
+        found.0 += swept.unfinished;
+        found.1 += swept.removed.len();
         for name in stormy(&count) {
             await_swept(&name);
         }
@@ -86,7 +89,8 @@ fn creators_killed_at_random_points_leave_nothing_that_a_sweep_does_not_find() {
         assert!(SegmentOf::<AtomicU64>::try_open(&count).is_ok());
         assert!(Segment::try_open(&detached).is_ok());
     }
-    steps.store(0, Relaxed);
+    let (unfinished, segments) = found;
+    println!("{kills} kills: {unfinished} without a name and {segments} segments were swept");
     steps.unlink().expect("it has its name");
     named::unlink(&detached).expect("it is there");
 }
