@@ -165,7 +165,16 @@ pub(super) fn try_lock_name(file: &NamedFile) -> Result<bool, OsError> {
 
 /// Removes a name for a user who asked for it.
 pub(super) fn unlink(told: &str, file: &NamedFile, file_name: &str) -> Result<(), UnlinkError> {
-    let deadline = Deadline::after(PATIENCE);
+    unlink_until(told, file, file_name, Deadline::after(PATIENCE))
+}
+
+/// The same; waits for another one no longer than until the deadline.
+pub(super) fn unlink_until(
+    told: &str,
+    file: &NamedFile,
+    file_name: &str,
+    deadline: Deadline,
+) -> Result<(), UnlinkError> {
     while !try_lock_name(file)? {
         if !pause(deadline) {
             return Err(UnlinkError::Busy { name: told.into() });

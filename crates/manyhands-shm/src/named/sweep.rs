@@ -140,7 +140,9 @@ fn dead(file: &NamedFile) -> Result<Option<Header>, OsError> {
 mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
-    use super::super::{Segment, SharedMemory};
+    use manyhands_os::Deadline;
+
+    use super::super::{Segment, SharedMemory, UnlinkError};
     use super::*;
 
     fn name(what: &str) -> String {
@@ -215,6 +217,22 @@ mod tests {
         drop(sweeper);
         let again = Segment::try_open(&name).expect("free again");
         again.unlink().expect("it has its name");
+    }
+
+    #[test]
+    fn name_that_another_one_is_removing_is_left_to_that_one() {
+        let name = name("other");
+        let segment = Segment::create(&name, 8).expect("room");
+        let file_name = segment.file_name().to_owned();
+        let other = NamedFile::open(&file_name).expect("it is there");
+        assert!(backing::try_lock_name(&other).expect("lock"));
+        let mine = NamedFile::open(&file_name).expect("it is there");
+        let unlink = || backing::unlink_until(&name, &mine, &file_name, Deadline::now());
+        assert!(matches!(unlink(), Err(UnlinkError::Busy { .. })));
+        bury(segment);
+        assert!(matches!(remove_dead(&file_name), Ok(Outcome::InUse)));
+        assert!(backing::remove(&other, &file_name).expect("no fault"));
+        assert!(matches!(unlink(), Err(UnlinkError::NotFound { .. })));
     }
 
     #[test]
