@@ -209,7 +209,7 @@ fn event_survives_a_storm_of_kills() {
 
 #[test]
 fn objects_of_the_arena_survive_a_storm_of_kills() {
-    let kills = if is_long() { "10000" } else { "200" };
+    let kills = if is_long() { "2000" } else { "200" };
     run(env!("CARGO_BIN_EXE_storm"), &["objects", kills]);
 }
 
