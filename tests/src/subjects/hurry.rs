@@ -33,6 +33,7 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
         &SEMAPHORE_TRY,
         &SEMAPHORE_IN_TIME,
         &SEMAPHORE_ADD,
+        &SEMAPHORE_FORGET,
         &RWLOCK_TRY_READ,
         &RWLOCK_TRY_WRITE,
         &RWLOCK_READ_IN_TIME,
@@ -70,25 +71,41 @@ static SEMAPHORE_ADD: Shares<Semaphore> = Shares {
     make: || Semaphore::new(0),
     before: nothing,
     act: |semaphore| semaphore.release(1).expect("there is room"),
-    settle: |semaphore| {
-        if has_no_permits(semaphore) {
-            semaphore.release(1).expect("there is room");
-        }
-        // The peers were right to wait, so they may come now: what counts is what is so while the
-        // one permit is here. (Looked at after it was given back, one of them had it now and then.)
-        let _permit = semaphore.acquire().expect("few locks");
-        let state = semaphore.inspect();
-        if (state.free, state.supply) == (0, 1) {
-            Outcome::Fine
-        } else {
-            Outcome::Lost
-        }
-    },
+    settle: settle_with_one,
     hold: nothing,
     release: nothing,
     is_waiting_right: has_no_permits,
     ..SEMAPHORE_ACQUIRE
 };
+
+/// The only permit, which then belongs to nobody.
+static SEMAPHORE_FORGET: Shares<Semaphore> = Shares {
+    operation: "forget",
+    make: || Semaphore::new(1),
+    before: |semaphore| PERMIT.set(Some(semaphore.acquire().expect("few locks"))),
+    act: |_| {
+        if let Some(permit) = PERMIT.take() {
+            permit.forget();
+        }
+    },
+    ..SEMAPHORE_ADD
+};
+
+/// Sees to it that there is one permit, and no other.
+fn settle_with_one(semaphore: &'static Semaphore) -> Outcome {
+    if has_no_permits(semaphore) {
+        semaphore.release(1).expect("there is room");
+    }
+    // The peers were right to wait, so they may come now: what counts is what is so while the one
+    // permit is here. (Looked at after it was given back, one of them had it now and then.)
+    let _permit = semaphore.acquire().expect("few locks");
+    let state = semaphore.inspect();
+    if (state.free, state.supply) == (0, 1) {
+        Outcome::Fine
+    } else {
+        Outcome::Lost
+    }
+}
 
 fn has_no_permits(semaphore: &'static Semaphore) -> bool {
     semaphore.inspect().supply == 0

@@ -38,6 +38,7 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
         TakingOver::<Whole>::NEW,
         Taking::<Timed>::NEW,
         Taking::<Tried>::NEW,
+        GivingUp::<Short>::NEW,
         GivingUp::<Raw>::NEW,
         GivingUp::<Whole>::NEW,
         LeavingAsIs::<Whole>::NEW,
@@ -243,6 +244,18 @@ impl Mutual for Tried {
 
     fn data(&self) -> &Data {
         &self.0.data
+    }
+}
+
+impl InTime for Short {
+    fn take_in_time(&self, limit: Duration) -> Option<bool> {
+        let mut guard = for_ever(self).lock.lock_deadline(Deadline::after(limit))?;
+        let is_flagged = guard.owner_died();
+        if is_flagged {
+            guard.mark_consistent();
+        }
+        SHORT.set(Some(guard));
+        Some(is_flagged)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use manyhands_sync::{LockError, LockTimeoutError, RLock, RLockGuard, Shareable};
+use manyhands_sync::{LockError, LockTimeoutError, RLock, RLockGuard, Shareable, TryLockError};
 
 use super::data::Data;
 use super::lock::{ALL_BUT_WATCHED, for_ever};
@@ -18,6 +18,7 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
         Taking::<Again>::NEW,
         Leaving::<Again>::NEW,
         TakingOver::<Again>::NEW,
+        Taking::<Tried>::NEW,
         GivingUp::<Again>::NEW,
         LeavingAsIs::<Again>::NEW,
     ]
@@ -80,6 +81,42 @@ fn keep(again: &Again, outer: RLockGuard<'static, ()>, is_flagged: bool) -> bool
     };
     AGAIN.set(Some([outer, inner]));
     is_flagged
+}
+
+/// The same, tried first.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Tried(Again);
+
+// SAFETY: as for `Again`.
+unsafe impl Placed for Tried {}
+
+impl Mutual for Tried {
+    const NAME: &'static str = "RLock<T>";
+    const TAKING: &'static str = "try_lock, lock";
+    const TAKING_SCENES: &'static [Scene] = &[Scene::Alone, Scene::Racing];
+    const STRIDE: u32 = Again::STRIDE;
+
+    fn prepare(&self) {
+        self.0.prepare();
+    }
+
+    fn take(&self) -> bool {
+        match for_ever(self).0.lock.try_lock() {
+            Ok(guard) => keep(&self.0, guard, false),
+            Err(TryLockError::OwnerDied { guard, .. }) => keep(&self.0, guard, true),
+            Err(TryLockError::WouldBlock) => self.0.take(),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn leave(&self) {
+        self.0.leave();
+    }
+
+    fn data(&self) -> &Data {
+        &self.0.data
+    }
 }
 
 impl InTime for Again {
