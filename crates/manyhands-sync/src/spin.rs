@@ -1,30 +1,36 @@
 //! Looking again for a short, learned time before going to sleep.
 //!
 //! To wake a sleeper costs some microseconds, to see a change while looking some hundred nanoseconds.
-//! So a waiter looks for up to about the price of a wake-up, but only where that has paid lately: the
-//! budget becomes twice of what was needed when the change came while looking, and halves when it did
-//! not. One wait in sixteen looks for the whole limit, to find out whether it would pay by now.
+//! So a waiter looks for a while where that has paid lately. The budget doubles towards its limit when
+//! the change came so soon after lying down that looking for longer might have seen it, and shrinks
+//! when it came late.
 //!
-//! How long the sleep was afterwards says nothing: where two who wait for each other share a core,
-//! each sleep ends as soon as the other one has stopped looking. With one core looking is only in the
-//! way of whoever is to make the change, and is off.
+//! That the sleep was short need not mean it: where two who wait for each other share a core, each
+//! sleep ends as soon as the other one has stopped looking. So after some looks in vain, whatever
+//! their budget, nothing is looked for any more, until much later it is tried again. With one core
+//! looking is only in the way of whoever is to make the change, and is off.
 //!
 //! The environment variable `MANYHANDS_SPIN` sets the limit, in rounds of about 30 ns; 0 is off.
 
 use std::hint::spin_loop;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
 
-/// Rounds that cost about as much as a wake-up: some 15 microseconds.
-const DEFAULT_LIMIT: u32 = 500;
+/// Rounds that cost as much as some wake-ups: where both sides sleep, each waits for two of them.
+const DEFAULT_LIMIT: u32 = 2_000;
 /// What is looked for even where it does not pay.
 const LEAST: u32 = 20;
 /// What is looked for at first.
 const FIRST: u32 = 10 * LEAST;
-/// One wait in so many looks for the whole limit.
-const PROBE: u32 = 16;
+/// A sleep as short as this might have been better spent looking.
+const SHORT_SLEEP: Duration = Duration::from_micros(80);
+/// So many looks in vain, and it is left.
+const TRIES: u32 = 8;
+/// So many waits later it is tried again.
+const AGAIN: u32 = 64;
 
 /// How long those who wait for one thing look before they sleep; zeroed memory is a new one.
 ///
@@ -44,7 +50,7 @@ const PROBE: u32 = 16;
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Spin {
-    /// `budget:28 | waits:4`. Relaxed everywhere: a guess, which orders nothing.
+    /// `budget:26 | looks in vain:6`. Relaxed everywhere: a guess, which orders nothing.
     state: AtomicU32,
 }
 
@@ -69,26 +75,40 @@ impl Spin {
             return Some(sleep());
         }
         let state = self.state.load(Relaxed);
-        let (budget, waits) = match (state / PROBE, state % PROBE) {
-            (0, waits) => (FIRST, waits),
-            (learned, waits) => (learned.min(limit), waits),
+        let vain = state % AGAIN;
+        let budget = match state / AGAIN {
+            0 => FIRST,
+            learned => learned,
         };
-        let is_probe = waits == PROBE - 1;
-        let rounds = if is_probe { limit } else { budget };
-        let learn = |budget: u32| {
-            let budget = budget.clamp(LEAST, limit.max(LEAST)).min(u32::MAX / PROBE);
-            let waits = (waits + 1) % PROBE;
-            self.state.store(budget * PROBE + waits, Relaxed);
+        let budget = budget.min(limit);
+        let rounds = if vain < TRIES {
+            budget
+        } else {
+            LEAST.min(limit)
         };
-        for round in 0..rounds {
+        for _ in 0..rounds {
             if ready() {
-                learn(budget.max(2 * round));
+                self.learn(budget, 0);
                 return None;
             }
             spin_loop();
         }
-        learn(if is_probe { budget } else { budget / 2 });
-        Some(sleep())
+        let start = Instant::now();
+        let slept = sleep();
+        let budget = if vain >= TRIES {
+            budget
+        } else if start.elapsed() < SHORT_SLEEP {
+            budget.saturating_mul(2)
+        } else {
+            budget - budget / 4
+        };
+        self.learn(budget.min(limit), (vain + 1) % AGAIN);
+        Some(slept)
+    }
+
+    fn learn(&self, budget: u32, vain: u32) {
+        let budget = budget.clamp(LEAST, u32::MAX / AGAIN);
+        self.state.store(budget * AGAIN + vain, Relaxed);
     }
 }
 
