@@ -38,10 +38,9 @@ fn control(object: &str) {
 }
 
 fn sweep(object: &str) {
-    run(
-        env!("CARGO_BIN_EXE_crashstep"),
-        &[object, "--stride", STRIDE],
-    );
+    let stride = ["--stride", STRIDE];
+    let how: &[&str] = if is_long() { &["--long"] } else { &stride };
+    run(env!("CARGO_BIN_EXE_crashstep"), &[&[object], how].concat());
 }
 
 fn pairs(object: &str) {

@@ -19,7 +19,7 @@ const USAGE: &str = "\
 usage: crashstep [OBJECT [OPERATION]] [--scenes LETTERS] [--stride N] [--pairs] [--long] [--list]
 
 OBJECT and OPERATION are parts of names. --pairs sweeps pairs of deaths instead of single ones.
---long shows every hang of a control, and takes every boundary of a pair instead of every third.";
+--long takes every boundary, also of what is sampled else and of pairs, and shows every hang of a control.";
 
 struct Options {
     object: String,

@@ -28,11 +28,19 @@ const MOST_BOUNDARIES: u32 = 1_000_000;
 pub struct Thoroughness {
     /// Every how many boundaries; 1 is all.
     pub stride: u32,
-    /// Controls go on after the first hangs, pairs take every boundary.
+    /// Every boundary also of subjects that are sampled else, and of pairs; controls go on after the
+    /// first hangs.
     pub is_long: bool,
 }
 
 impl Thoroughness {
+    fn stride(self, subject: &dyn Subject) -> u32 {
+        match self.is_long {
+            true => self.stride,
+            false => self.stride * subject.stride(),
+        }
+    }
+
     /// After how many hangs a sweep stops: a control has then shown what it is to show.
     fn enough(self, subject: &dyn Subject) -> usize {
         match (subject.must_hang().is_empty(), self.is_long) {
@@ -52,7 +60,7 @@ pub fn run(subject: &dyn Subject, scene: Scene, thoroughness: Thoroughness) -> R
         true => PATIENCE,
         false => PATIENCE_WITH_CONTROLS,
     };
-    let stride = thoroughness.stride * subject.stride();
+    let stride = thoroughness.stride(subject);
     for count in (0..MOST_BOUNDARIES).step_by(stride as usize) {
         let trial = repeat_if_late(&mut stage, patience, |stage, patience| {
             match subject.is_long() {
