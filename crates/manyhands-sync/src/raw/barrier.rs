@@ -359,10 +359,6 @@ impl RawBarrier {
     }
 
     fn enter(&self, deadline: Deadline) -> Option<ShortGuard<'_>> {
-        let mut guard = self.section.lock_deadline(deadline)?;
-        if guard.owner_died() {
-            guard.mark_consistent();
-        }
-        Some(guard)
+        self.section.lock_whole(deadline)
     }
 }

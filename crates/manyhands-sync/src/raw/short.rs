@@ -70,6 +70,16 @@ impl ShortLock {
             }
         }
     }
+
+    /// As [`lock_deadline`](Self::lock_deadline), for sections that leave what they guard whole at
+    /// each instruction: a death inside needs no repair.
+    pub(crate) fn lock_whole(&self, deadline: Deadline) -> Option<ShortGuard<'_>> {
+        let mut guard = self.lock_deadline(deadline)?;
+        if guard.owner_died() {
+            guard.mark_consistent();
+        }
+        Some(guard)
+    }
 }
 
 impl fmt::Debug for ShortLock {
