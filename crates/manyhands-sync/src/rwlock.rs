@@ -184,11 +184,18 @@ impl<T: ?Sized> RwLock<T> {
 
     /// What can be seen of the lock without taking it; old by the time it is read.
     pub fn inspect(&self) -> RwLockState {
+        let readers = self.raw.readers();
+        // Who has only passed into the gate holds no reader back yet, and is none that is told.
+        let writer = (self.raw.is_barred())
+            .then(|| self.raw.gate().holder())
+            .flatten();
+        // While readers are left the writer has not signed: the name there is an earlier one's.
+        let signed = writer.is_some() && readers == 0;
         RwLockState {
             shared: self.raw.is_shared(),
-            readers: self.raw.readers(),
-            writer: self.raw.gate().holder(),
-            process: self.raw.gate().holding_process(),
+            readers,
+            writer,
+            process: signed.then(|| self.raw.gate().holding_process()).flatten(),
             waiters: self.raw.gate().has_waiters(),
         }
     }
@@ -227,9 +234,10 @@ pub struct RwLockState {
     pub shared: bool,
     /// How many guards read.
     pub readers: u64,
-    /// The kernel's number of the thread that writes, or waits in front to write.
+    /// The kernel's number of the thread that writes, or waits in front to write: readers that
+    /// come now wait behind it.
     pub writer: Option<u32>,
-    /// Its process, as far as known; shared placement only.
+    /// Its process, once it writes; shared placement only.
     pub process: Option<Identity>,
     /// Whether somebody may sleep behind it.
     pub waiters: bool,

@@ -201,6 +201,11 @@ impl RawRwLock {
         self.ledger.total() + u64::from(self.unnamed.load(Relaxed))
     }
 
+    /// Whether readers pass through the gate, for information.
+    pub(crate) fn is_barred(&self) -> bool {
+        self.barred.load(Relaxed) != 0
+    }
+
     /// The gate, for information: a writer, or who passes.
     pub(crate) fn gate(&self) -> &RawLock {
         &self.gate
