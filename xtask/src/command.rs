@@ -65,9 +65,28 @@ pub(crate) fn run(
             for line in &lines[lines.len().saturating_sub(TAIL)..] {
                 println!("    | {line}");
             }
-            Err(vec![format!("{said}: {fault}")])
+            Err(vec![format!("{said}: {fault}{}", failed_tests(&lines))])
         }
     }
+}
+
+/// The tests that failed and where they panicked, to be told again at the very end of a run: the
+/// lines after a failure may be many.
+fn failed_tests(lines: &[&str]) -> String {
+    let mut told = String::new();
+    let mut explained = false;
+    for (number, line) in lines.iter().enumerate() {
+        // The harness repeats what a failed test said under such a line.
+        explained = explained && *line != "failures:" || line.starts_with("---- ");
+        let why = usize::from(explained && line.contains("panicked at"));
+        if why > 0 || line.starts_with("test ") && line.ends_with("FAILED") {
+            for line in lines.iter().skip(number).take(1 + 3 * why) {
+                told.push_str("\n      ");
+                told.push_str(line);
+            }
+        }
+    }
+    told
 }
 
 /// Cargo's lines about what it is busy with, which would push what went wrong out of sight.
