@@ -24,7 +24,8 @@ use crate::spin::Spin;
 /// 1. Reading: in the short section, if not barred, add one to the own share of the ledger. If
 ///    barred: pass the gate, and inside it, when nobody died there, take the flag back; then add.
 /// 2. Writing: take the gate; in the section, set the flag, and look whether any reader is noted. If
-///    so, sleep on `sequence` and on the lives of the readers; look again.
+///    so, sleep on `sequence` and on the lives of the readers; look again. Who only tries, and finds
+///    a reader, leaves the gate and sets no flag.
 /// 3. A reader leaves: if the gate is held, it moves the sequence on and **wakes**; then it takes its
 ///    share back, by one store. A writer that leaves leaves the gate; the flag stays for the next
 ///    reader to take back.
@@ -156,11 +157,16 @@ impl RawRwLock {
                 let Some(_inside) = self.enter(Deadline::NEVER) else {
                     return false;
                 };
-                self.barred.store(1, Relaxed);
                 if self.readers() > 0 && self.is_shared() {
                     self.ledger.drop_dead();
                 }
-                if self.readers() == 0 {
+                let is_free = self.readers() == 0;
+                if !is_free && deadline.has_passed() {
+                    // Who does not wait holds nobody back.
+                    return false;
+                }
+                self.barred.store(1, Relaxed);
+                if is_free {
                     return true;
                 }
                 let lives = if self.is_shared() {

@@ -46,8 +46,9 @@ fn rwlock_lets_readers_in_together_and_a_writer_alone() {
     );
 }
 
-/// Failed once in twenty runs on a busy machine: `inspect` told of a writer that had passed into
-/// the gate and not yet barred the readers, so that the late reader rightly came in at once.
+/// Failed once in fifty runs on a busy machine: `inspect` told of a writer that had passed into
+/// the gate and not yet barred the readers; and a try in vain, which comes before each wait where
+/// deadlocks are looked for, barred them, left the gate, and let the late reader in.
 #[test]
 fn rwlock_writer_that_waits_holds_new_readers_back_and_comes_in() {
     each_placement(
