@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::{error, fmt, ptr, slice};
 
+use crate::reload;
+
 /// The place of a function, the same in each process that runs this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -87,6 +89,21 @@ impl Module {
 
     fn is_program(&self) -> bool {
         self.path.as_os_str().is_empty()
+    }
+
+    /// A library that was loaded by a relative path is called by that path for ever, also when the
+    /// working directory is another. The kernel knows the whole path.
+    fn with_absolute_path(mut self) -> Self {
+        let is_relative = self.path.is_relative() && self.path.components().count() > 1;
+        if is_relative
+            && let Some(path) = self
+                .code
+                .first()
+                .and_then(|(start, _)| reload::mapped_at(*start))
+        {
+            self.path = PathBuf::from(path);
+        }
+        self
     }
 
     fn segment_of(&self, address: usize) -> Option<(usize, usize)> {
@@ -338,7 +355,7 @@ unsafe extern "C" fn visit(
     let is_program = std::mem::take(&mut search.is_first);
     // SAFETY: the loader holds the list of modules locked during the walk, so the record is of a
     // module that stays mapped.
-    let module = unsafe { read_module(info, is_program) };
+    let module = unsafe { read_module(info, is_program) }.with_absolute_path();
     if (search.wanted)(&module) {
         search.found = Some(module);
         return 1;

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod memory;
 pub mod names;
 pub mod process;
+pub mod reload;
 pub mod robust;
 pub mod signals;
 pub mod start;

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 use manyhands_os::image::{self, Constructor};
-use manyhands_os::{OsError, start};
+use manyhands_os::{OsError, reload, start};
 
 use crate::exit::SpawnError;
 use crate::{child, zygote};
@@ -195,8 +195,12 @@ pub fn in_child() -> bool {
 }
 
 /// Starts this program's file again in a role, with a descriptor. Returns the process id.
-pub(crate) fn start_image(role: Role, descriptor: BorrowedFd<'_>) -> Result<u32, OsError> {
+pub(crate) fn start_image(role: Role, descriptor: BorrowedFd<'_>) -> Result<u32, SpawnError> {
     let library = image::library_of(HOOK as *const ());
+    if let Some(library) = &library {
+        // Otherwise the child would be the other program, and run its `main`.
+        reload::check(library, HOOK as *const ())?;
+    }
     let task = Task {
         role,
         generation: GENERATION.load(Relaxed) + 1,
@@ -225,7 +229,11 @@ pub(crate) fn start_image(role: Role, descriptor: BorrowedFd<'_>) -> Result<u32,
         .into_iter()
         .filter_map(|argument| CString::new(argument.into_vec()).ok())
         .collect();
-    start::start_own_image(&arguments, &environment, descriptor)
+    Ok(start::start_own_image(
+        &arguments,
+        &environment,
+        descriptor,
+    )?)
 }
 
 /// A line of the environment; `None` for one that no process could have been given.

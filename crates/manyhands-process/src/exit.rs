@@ -5,6 +5,7 @@ use std::fmt;
 use manyhands_os::OsError;
 use manyhands_os::fault::Fault;
 use manyhands_os::process::Status;
+use manyhands_os::reload::ReloadError;
 use manyhands_shm::{ArenaError, NoSpace, PackError, UnpackError};
 use serde::{Deserialize, Serialize};
 
@@ -253,6 +254,9 @@ pub enum SpawnError {
     /// The operating system refused.
     #[error("cannot start a process: {0}")]
     Os(#[from] OsError),
+    /// This code lies in a library of another program, which a child would not get.
+    #[error(transparent)]
+    Library(#[from] ReloadError),
     /// The child runs another build than this process, or lacks a library of it.
     #[error("the child has not the function: {reason}")]
     BuildMismatch {

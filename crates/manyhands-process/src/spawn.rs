@@ -91,6 +91,12 @@ impl From<OsError> for MakeError {
     }
 }
 
+impl From<SpawnError> for MakeError {
+    fn from(error: SpawnError) -> Self {
+        Self::Spawn(error)
+    }
+}
+
 /// An order that lies in its socket.
 struct Start {
     place: Place,
