@@ -8,6 +8,9 @@ mod crash;
 // Pipes, rings and doorbells between processes.
 mod channel;
 
+// Ways to build and to load what starts processes.
+mod contexts;
+
 // What processes own in shared primitives, when they are killed.
 mod sync;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::Faults;
 
 /// Rank of each package: it may depend, also for tests, only on packages of strictly lower rank.
-const RANKS: [(&str, u32); 15] = [
+const RANKS: [(&str, u32); 16] = [
     ("manyhands-os", 0),
     ("manyhands-sync", 1),
     // Part of shm, in a crate of its own only because the compiler wants that of a macro.
@@ -20,6 +20,8 @@ const RANKS: [(&str, u32); 15] = [
     ("manyhands-top", 7),
     ("rescue", 7),
     // Nothing may depend on these, so they stand above all.
+    // Built by the tests, as users build theirs.
+    ("manyhands-contexts", 7),
     ("manyhands-tests", 8),
     ("manyhands-benches", 8),
     ("xtask", 0),
