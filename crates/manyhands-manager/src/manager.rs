@@ -120,8 +120,9 @@ impl Manager {
         F::Output: 'static,
         A: Handoff,
     {
-        let maker = Code::of_maker::<F, A>(maker);
-        let parcel = handoff::pack(&arguments).map_err(CallError::ArgumentsUnencodable)?;
+        let parcel = handoff::pack(&(maker.captures(), &arguments));
+        let maker = Code::of_maker::<F, A>(&maker);
+        let parcel = parcel.map_err(CallError::ArgumentsUnencodable)?;
         match self.client.ask(Wish::Make { maker }, &parcel.bytes)? {
             Answer::Made { object } => Ok(Managed::adopt(self.client.clone(), object)),
             _ => Err(CallError::Confused),

@@ -10,7 +10,7 @@ use manyhands_manager::{
     CallError, Managed, ManagedDict, ManagedList, ManagedValue, Manager, ShutdownError,
 };
 use manyhands_os::process::Pidfd;
-use manyhands_process::Process;
+use manyhands_process::{Process, task};
 use manyhands_shm::Shared;
 
 /// Long enough for any machine; a test that waits so long has failed.
@@ -280,6 +280,15 @@ fn panic_at_the_owner_is_told_to_its_caller_and_the_object_stays() {
         list.read(|list, ()| list.clone(), ()).expect("it lives"),
         [1, 2]
     );
+    let (first, second) = (String::from("carried"), 7);
+    let made = manager
+        .make(task!([first] |second: u8| (first, second)), (second,))
+        .expect("it lives");
+    assert_eq!(
+        made.read(|pair, ()| pair.clone(), ()).expect("it lives"),
+        (String::from("carried"), 7)
+    );
+    drop(made);
     let unmade = manager.make(|| -> u8 { panic!("never") }, ());
     assert!(matches!(unmade, Err(CallError::Panicked(_))));
     assert_eq!(manager.object_count().expect("it lives"), 1);

@@ -15,7 +15,7 @@ use manyhands_shm::{PackError, UnpackError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::callable::{Callable, Method};
+use crate::callable::{Callable, Method, Witness};
 
 /// Where a function lies in the binary, with its way from bytes to bytes.
 ///
@@ -27,7 +27,7 @@ use crate::callable::{Callable, Method};
 /// use manyhands_process::Code;
 /// use manyhands_shm::handoff;
 ///
-/// let code = Code::of_call::<_, (u64,)>(|x: u64| x * x);
+/// let code = Code::of_call::<_, (u64,)>(&|x: u64| x * x);
 /// let arguments = handoff::pack(&(12_u64,)).expect("numbers can be packed");
 /// let result = code.resolve().expect("made here").call(&mut (), &arguments.bytes);
 /// let value: u64 = handoff::unpack(&result.expect("it ran").bytes).expect("a number");
@@ -87,10 +87,13 @@ type Entry = fn(Call<'_>) -> Result<Outcome, CallError>;
 impl Code {
     /// A call of `f` by a process that makes many calls: the arguments are dropped after each.
     ///
+    /// What is to be encoded for it is `(f.captures(), arguments)`, which for a function that
+    /// carries nothing is the same as the arguments alone.
+    ///
     /// # Panics
     ///
     /// When no loaded module holds the function, which cannot be for code that was compiled.
-    pub fn of_call<F, A>(f: F) -> Self
+    pub fn of_call<F, A>(f: &F) -> Self
     where
         F: Callable<A>,
         A: DeserializeOwned,
@@ -102,7 +105,7 @@ impl Code {
 
     /// A call of `f` by a process that makes this one call: the arguments may borrow from their
     /// bytes, which stay for good.
-    pub(crate) fn of_only_call<F, A>(f: F) -> Self
+    pub(crate) fn of_only_call<F, A>(f: &F) -> Self
     where
         F: Callable<A>,
         A: Deserialize<'static>,
@@ -133,7 +136,7 @@ impl Code {
     /// # Panics
     ///
     /// As [`of_call`](Self::of_call).
-    pub fn of_maker<F, A>(f: F) -> Self
+    pub fn of_maker<F, A>(f: &F) -> Self
     where
         F: Callable<A>,
         A: DeserializeOwned,
@@ -244,9 +247,9 @@ where
     A: DeserializeOwned,
     F::Output: Serialize,
 {
-    let arguments: A = handoff::unpack(call.arguments).map_err(CallError::Undecodable)?;
+    let (f, arguments) = unpack::<F, A>(call.arguments)?;
     (call.unpacked)();
-    pack(&conjure::<F>().call(arguments))
+    pack(&f.call(arguments))
 }
 
 fn call_static<F, A>(call: Call<'_>) -> Result<Outcome, CallError>
@@ -257,9 +260,9 @@ where
 {
     // The arguments may borrow from their bytes for ever; this runs once a process.
     let bytes: &'static [u8] = Vec::leak(call.arguments.to_vec());
-    let arguments: A = handoff::unpack(bytes).map_err(CallError::Undecodable)?;
+    let (f, arguments) = unpack::<F, A>(bytes)?;
     (call.unpacked)();
-    pack(&conjure::<F>().call(arguments))
+    pack(&f.call(arguments))
 }
 
 fn call_method<T, F, A>(call: Call<'_>) -> Result<Outcome, CallError>
@@ -275,7 +278,7 @@ where
         .ok_or(CallError::WrongState)?;
     let argument: A = handoff::unpack(call.arguments).map_err(CallError::Undecodable)?;
     (call.unpacked)();
-    pack(&conjure::<F>().call(state, argument))
+    pack(&conjure::<F>(Witness::new()).call(state, argument))
 }
 
 fn make<F, A>(call: Call<'_>) -> Result<Outcome, CallError>
@@ -284,9 +287,21 @@ where
     A: DeserializeOwned,
     F::Output: 'static,
 {
-    let arguments: A = handoff::unpack(call.arguments).map_err(CallError::Undecodable)?;
+    let (f, arguments) = unpack::<F, A>(call.arguments)?;
     (call.unpacked)();
-    Ok(Outcome::State(Box::new(conjure::<F>().call(arguments))))
+    Ok(Outcome::State(Box::new(f.call(arguments))))
+}
+
+/// The function, with what it carries, and its arguments.
+fn unpack<'a, F, A>(bytes: &'a [u8]) -> Result<(F, A), CallError>
+where
+    F: Callable<A>,
+    A: Deserialize<'a>,
+{
+    let (captures, arguments): (F::Captures, A) =
+        handoff::unpack(bytes).map_err(CallError::Undecodable)?;
+    // Trampolines run for a `Code` only, which is made from a value of `F`.
+    Ok((F::restore(captures, Witness::new()), arguments))
 }
 
 fn pack<R: Serialize>(result: &R) -> Result<Outcome, CallError> {
@@ -296,19 +311,19 @@ fn pack<R: Serialize>(result: &R) -> Result<Outcome, CallError> {
 }
 
 /// Makes a value of a type that has no bytes and may be copied.
-fn conjure<F: Copy>() -> F {
+pub(crate) fn conjure<F: Copy>(_: Witness<F>) -> F {
     const {
         assert!(
             size_of::<F>() == 0,
             "a function for another process must capture nothing and be no function pointer: \
-             pass what it needs as an argument"
+             pass what it needs as an argument, or list it: task!([factor] |x: i32| x * factor)"
         );
     }
     // SAFETY: `read` needs a valid place with a valid value.
     // - where: an aligned, non-null pointer is a valid place for no bytes.
     // - what: `F` has no bytes, so there is nothing to be invalid. Having one is no privilege
-    //   either: `F: Copy`, and a `Code` is made only from a value of `F`, so one existed of
-    //   which this is a copy.
+    //   either: `F: Copy`, and the witness says that a `Code` was made from a value of `F`, so one
+    //   existed of which this is a copy.
     unsafe { NonNull::<F>::dangling().read() }
 }
 
@@ -331,17 +346,17 @@ mod tests {
 
     #[test]
     fn function_is_called_by_its_code() {
-        let code = Code::of_call::<_, (i32, i32)>(generic::<i32>);
+        let code = Code::of_call::<_, (i32, i32)>(&generic::<i32>);
         let code: Code = handoff::unpack(&packed(&code)).expect("a code");
         let call = code.resolve().expect("made here");
         assert_eq!(value::<i32>(call.call(&mut (), &packed(&(40, 2)))), 42);
-        let other = Code::of_call::<_, (f64, f64)>(generic::<f64>);
+        let other = Code::of_call::<_, (f64, f64)>(&generic::<f64>);
         assert_ne!(code, other);
     }
 
     #[test]
     fn method_works_on_the_state_that_a_maker_made() {
-        let maker = Code::of_maker::<_, (u64,)>(|start: u64| vec![start]);
+        let maker = Code::of_maker::<_, (u64,)>(&|start: u64| vec![start]);
         let push = Code::of_method::<Vec<u64>, _, u64>(|list: &mut Vec<u64>, item: u64| {
             list.push(item);
             list.len()
@@ -360,7 +375,7 @@ mod tests {
 
     #[test]
     fn wrong_bytes_and_wrong_kinds_are_errors() {
-        let code = Code::of_call::<_, (u8, String)>(|_: u8, text: String| text);
+        let code = Code::of_call::<_, (u8, String)>(&|_: u8, text: String| text);
         let call = code.resolve().expect("made here");
         assert!(matches!(
             call.call(&mut (), &[1, 200]),
@@ -376,7 +391,7 @@ mod tests {
 
     #[test]
     fn panic_goes_through_the_call() {
-        let code = Code::of_call::<_, ()>(|| -> u8 { panic!("no") });
+        let code = Code::of_call::<_, ()>(&|| -> u8 { panic!("no") });
         let call = code.resolve().expect("made here");
         let panic = run_caught(|| call.call(&mut (), &[]).is_ok());
         assert_eq!(panic.expect_err("it panics").message, "no");

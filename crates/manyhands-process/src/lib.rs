@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod abandoned;
+mod bound;
 mod callable;
 mod child;
 #[allow(
@@ -33,6 +34,9 @@ mod timer;
 )]
 mod zygote;
 
+pub use bound::Bound;
+#[doc(hidden)]
+pub use callable::Witness;
 pub use callable::{Callable, Method};
 pub use code::{CallError, Code, CodeError, Trampoline};
 pub use entry::in_child;

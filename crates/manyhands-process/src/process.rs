@@ -271,8 +271,8 @@ impl ProcessBuilder {
         A: Serialize + Deserialize<'static>,
         F::Output: Serialize + DeserializeOwned,
     {
-        let parcel = handoff::pack(&arguments).map_err(SpawnError::Unencodable)?;
-        let code = Code::of_only_call::<F, A>(f);
+        let parcel = handoff::pack(&(f.captures(), &arguments)).map_err(SpawnError::Unencodable)?;
+        let code = Code::of_only_call::<F, A>(&f);
         let member = spawn::spawn(&self.options, code, &parcel)?;
         Ok(Process {
             member,

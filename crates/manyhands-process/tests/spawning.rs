@@ -1,8 +1,11 @@
 //! Starting processes and getting their values back.
 
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use manyhands_process::{Process, ProcessError, SpawnError, StartMethod, in_child};
+use manyhands_process::{Process, ProcessError, SpawnError, StartMethod, in_child, task};
+use manyhands_shm::Shared;
 use serde::{Deserialize, Serialize};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
@@ -40,6 +43,45 @@ fn closures_generics_and_methods_can_be_called() {
     assert_eq!(square.join().expect("a value"), 144);
     assert_eq!(largest.join().expect("a value"), 2.5);
     assert_eq!(bytes.join().expect("a value"), b"ab");
+}
+
+#[test]
+fn task_carries_what_it_lists_by_both_start_methods() {
+    for method in METHODS {
+        let builder = Process::builder().start_method(method);
+        let (factor, table, name) = (3_i64, vec![1_u8; 100_000], String::from("ann"));
+        let task = task!([factor, table, name] |x: i64, text: &str| {
+            format!("{name}: {} {text}", x * factor + table.len() as i64)
+        });
+        assert!(format!("{task:?}").contains("ann"));
+        let mut process = builder.spawn(task, (14, "in all")).expect("it starts");
+        assert_eq!(process.join().expect("a value"), "ann: 100042 in all");
+        // One that carries nothing, and one whose arguments are inferred.
+        assert_eq!(
+            builder
+                .spawn(task!([] || 5), ())
+                .expect("it starts")
+                .join()
+                .expect("a value"),
+            5
+        );
+        let sum = task!([factor] | a, b | a + b + factor);
+        let value = builder
+            .spawn(sum, (1_i64, 2_i64))
+            .expect("it starts")
+            .join();
+        assert_eq!(value.expect("a value"), 6);
+    }
+}
+
+#[test]
+fn shared_object_that_a_task_carries_is_the_same_there() {
+    let counter = Shared::new(AtomicU32::new(5)).expect("space");
+    let ours = counter.clone();
+    let mut process = Process::spawn(task!([counter] |n: u32| counter.fetch_add(n, SeqCst)), (2,))
+        .expect("it starts");
+    assert_eq!(process.join().expect("a value"), 5);
+    assert_eq!(ours.load(SeqCst), 7);
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub use manyhands_executor::{
 pub use manyhands_manager::{Managed, ManagedDict, ManagedList, ManagedValue, Manager};
 #[doc(inline)]
 pub use manyhands_process::{
-    CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod, Thread, Timer, Zygote,
+    CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod, Thread, Timer, Zygote, task,
 };
 #[doc(inline)]
 pub use manyhands_shm::{

@@ -194,10 +194,12 @@ impl Executor for ProcessPoolExecutor {
         A: Handoff + Send + 'static,
         F::Output: Handoff + Send + 'static,
     {
-        let code = Code::of_call::<F, A>(f);
+        let code = Code::of_call::<F, A>(&f);
         let (body, holds) =
-            frame::pack_body(code, &arguments).map_err(|error| SubmitError::Unencodable {
-                reason: error.to_string(),
+            frame::pack_body(code, &(f.captures(), &arguments)).map_err(|error| {
+                SubmitError::Unencodable {
+                    reason: error.to_string(),
+                }
             })?;
         let cell = Cell::<F::Output>::new();
         let settle: Arc<dyn Settle> = Arc::<Cell<F::Output>>::clone(&cell);

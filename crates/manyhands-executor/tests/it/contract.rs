@@ -14,6 +14,7 @@ use manyhands_executor::{
     Executor, ProcessPoolExecutor, Shutdown, SubmitError, Task, TaskError, ThreadPoolExecutor,
     Until, as_completed, wait, wait_timeout,
 };
+use manyhands_process::task;
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
 use serde::ser::Error as _;
@@ -44,6 +45,7 @@ macro_rules! contract {
 
 contract! {
     task_gives_what_the_function_returns
+    task_carries_what_it_lists
     result_is_given_once
     panic_is_the_error_of_its_task_only
     timeout_leaves_the_task_as_it_is
@@ -104,6 +106,19 @@ fn task_gives_what_the_function_returns(executor: impl Executor) {
     assert_eq!(named.result(), Ok(42));
     assert_eq!(closure.result(), Ok(5));
     assert_eq!(nothing.result(), Ok(()));
+}
+
+fn task_carries_what_it_lists(executor: impl Executor) {
+    let (prefix, counter) = (vec![1_u32; 1000], Shared::new(AtomicU64::new(5)).unwrap());
+    let ours = counter.clone();
+    let sum = task!([prefix, counter] |n: u64| {
+        counter.fetch_add(n, Ordering::SeqCst) + prefix.len() as u64
+    });
+    let task = executor.submit(sum.clone(), (2,)).unwrap();
+    assert_eq!(task.result(), Ok(1005));
+    let again = executor.submit(sum, (3,)).unwrap();
+    assert_eq!(again.result(), Ok(1007));
+    assert_eq!(ours.load(Ordering::SeqCst), 10);
 }
 
 fn result_is_given_once(executor: impl Executor) {

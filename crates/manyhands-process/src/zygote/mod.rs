@@ -78,12 +78,12 @@ impl Zygote {
     /// assert_eq!(Process::spawn(find, (30,))?.join()?, 900);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn preload<F: Callable<(), Output = ()>>(f: F) -> Result<(), PreloadError> {
+    pub fn preload<F: Callable<(), Output = (), Captures = ()>>(f: F) -> Result<(), PreloadError> {
         let mut client = client();
         if client.has_started {
             return Err(PreloadError);
         }
-        client.preloads.push(Code::of_call::<F, ()>(f));
+        client.preloads.push(Code::of_call::<F, ()>(&f));
         Ok(())
     }
 
