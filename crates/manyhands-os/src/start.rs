@@ -305,9 +305,14 @@ impl InterruptAction {
     }
 }
 
-/// Names the calling thread, and by it the process if it is the first; cut to 15 bytes.
+/// The bytes of a thread's name that the kernel keeps.
+const LONGEST_NAME: usize = 15;
+
+/// Names the calling thread, and by it the process if it is the first; cut to 15 bytes, but
+/// never inside a character, and without zero bytes.
 pub fn name_this_thread(name: &str) {
-    let text: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
+    let mut text = name.replace('\0', "");
+    text.truncate(text.floor_char_boundary(LONGEST_NAME));
     if let Ok(text) = CString::new(text) {
         // SAFETY: reads a string that ends in zero, of at most 16 bytes.
         unsafe { libc::prctl(libc::PR_SET_NAME, text.as_ptr()) };
@@ -355,6 +360,21 @@ mod tests {
     fn inherited_descriptor_must_exist() {
         // SAFETY: nobody owns a descriptor of this number: it lies above every limit.
         assert!(unsafe { take_inherited(i32::MAX) }.is_err());
+    }
+
+    #[test]
+    fn long_name_is_cut_between_characters() {
+        let named = |name: &'static str| {
+            let thread = std::thread::spawn(move || {
+                name_this_thread(name);
+                fs::read_to_string("/proc/thread-self/comm").expect("/proc is there")
+            });
+            thread.join().expect("it does not panic")
+        };
+        assert_eq!(named("a\0b"), "ab\n");
+        assert_eq!(named("123456789012345678"), "123456789012345\n");
+        assert_eq!(named("12345678901234\u{e4}"), "12345678901234\n");
+        assert_eq!(named("1234567890123\u{e4}x"), "1234567890123\u{e4}\n");
     }
 
     #[test]

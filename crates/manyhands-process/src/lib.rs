@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod abandoned;
+mod active;
 mod bound;
 mod callable;
 mod child;
@@ -34,6 +35,7 @@ mod timer;
 )]
 mod zygote;
 
+pub use active::{ActiveThread, active_threads};
 pub use bound::Bound;
 #[doc(hidden)]
 pub use callable::Witness;

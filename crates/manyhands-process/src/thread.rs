@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
-use manyhands_os::Deadline;
+use manyhands_os::{Deadline, start};
 use manyhands_sync::Event;
 
+use crate::active;
 use crate::panics::{Panic, run_caught};
 
 /// A function that runs in another thread, and the value that it will return.
@@ -21,7 +22,7 @@ use crate::panics::{Panic, run_caught};
 /// use manyhands_process::Thread;
 ///
 /// let words = vec!["many", "hands"];
-/// let mut thread = Thread::builder().name("counter").spawn(move || words.len())?;
+/// let thread = Thread::builder().name("counter").spawn(move || words.len())?;
 /// assert_eq!(thread.join()?, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -30,7 +31,8 @@ use crate::panics::{Panic, run_caught};
 /// error and not a text on the terminal.
 pub struct Thread<R> {
     shared: Arc<Shared<R>>,
-    handle: Option<JoinHandle<()>>,
+    handle: Mutex<Option<JoinHandle<()>>>,
+    id: ThreadId,
     name: Option<String>,
 }
 
@@ -49,6 +51,9 @@ pub enum ThreadError {
     /// The value, or the panic, was taken by an earlier call.
     #[error("the result of the thread was taken already")]
     Taken,
+    /// A thread that waits for its own end would wait for ever.
+    #[error("a thread cannot join itself")]
+    IsCurrent,
 }
 
 impl Thread<()> {
@@ -78,10 +83,14 @@ impl<R: Send + 'static> Thread<R> {
 impl<R> Thread<R> {
     /// Waits until the thread has ended; returns the function's value.
     ///
+    /// Any number of threads may wait at once; one of them gets the value, the others learn that it
+    /// was taken.
+    ///
     /// # Errors
     ///
-    /// [`ThreadError`]: the panic that ended the function, or that the value was taken before.
-    pub fn join(&mut self) -> Result<R, ThreadError> {
+    /// [`ThreadError`]: the panic that ended the function, that the value was taken before, or that
+    /// this is the thread itself.
+    pub fn join(&self) -> Result<R, ThreadError> {
         loop {
             if let Some(value) = self.wait_value(Deadline::NEVER)? {
                 return Ok(value);
@@ -94,7 +103,7 @@ impl<R> Thread<R> {
     /// # Errors
     ///
     /// As [`join`](Self::join).
-    pub fn try_join(&mut self) -> Result<Option<R>, ThreadError> {
+    pub fn try_join(&self) -> Result<Option<R>, ThreadError> {
         self.wait_value(Deadline::now())
     }
 
@@ -103,7 +112,7 @@ impl<R> Thread<R> {
     /// # Errors
     ///
     /// As [`join`](Self::join).
-    pub fn join_timeout(&mut self, timeout: Duration) -> Result<Option<R>, ThreadError> {
+    pub fn join_timeout(&self, timeout: Duration) -> Result<Option<R>, ThreadError> {
         self.wait_value(Deadline::after(timeout))
     }
 
@@ -112,7 +121,7 @@ impl<R> Thread<R> {
     /// # Errors
     ///
     /// As [`join`](Self::join).
-    pub fn join_deadline(&mut self, deadline: Instant) -> Result<Option<R>, ThreadError> {
+    pub fn join_deadline(&self, deadline: Instant) -> Result<Option<R>, ThreadError> {
         self.wait_value(Deadline::at(deadline))
     }
 
@@ -126,11 +135,19 @@ impl<R> Thread<R> {
         self.name.as_deref()
     }
 
-    fn wait_value(&mut self, deadline: Deadline) -> Result<Option<R>, ThreadError> {
+    fn wait_value(&self, deadline: Deadline) -> Result<Option<R>, ThreadError> {
+        if self.id == thread::current().id() {
+            return Err(ThreadError::IsCurrent);
+        }
         if !self.wait_done(deadline) {
             return Ok(None);
         }
-        if let Some(handle) = self.handle.take() {
+        let handle = self
+            .handle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(handle) = handle {
             // The function's panic was caught; what is left are destructors of thread-locals,
             // whose panics end the process.
             let _ = handle.join();
@@ -176,7 +193,8 @@ pub struct ThreadBuilder {
 }
 
 impl ThreadBuilder {
-    /// A name for the thread: in the system's lists (15 bytes of it) and in its panics.
+    /// A name for the thread: in the system's lists (whole characters of it, up to 15 bytes) and in
+    /// its panics. An empty one counts as none; zero bytes are left out.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -200,7 +218,9 @@ impl ThreadBuilder {
     {
         let mut builder = std::thread::Builder::new();
         // A name with a zero byte in it would make the standard library panic.
-        if let Some(name) = self.name.clone().filter(|name| !name.contains('\0')) {
+        let name = self.name.as_ref().map(|name| name.replace('\0', ""));
+        let name = name.filter(|name| !name.is_empty());
+        if let Some(name) = name.clone() {
             builder = builder.name(name);
         }
         if let Some(bytes) = self.stack_size {
@@ -211,15 +231,23 @@ impl ThreadBuilder {
             result: Mutex::new(None),
         });
         let theirs = Arc::clone(&shared);
+        let theirs_name = name.clone();
         let handle = builder.spawn(move || {
+            if let Some(name) = &theirs_name {
+                // The standard library cuts inside of characters.
+                start::name_this_thread(name);
+            }
+            let place = active::enter(theirs_name);
             let result = run_caught(f);
+            drop(place);
             *theirs.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             theirs.done.set();
         })?;
         Ok(Thread {
             shared,
-            handle: Some(handle),
-            name: self.name.clone(),
+            id: handle.thread().id(),
+            handle: Mutex::new(Some(handle)),
+            name,
         })
     }
 }
@@ -230,17 +258,98 @@ mod tests {
 
     #[test]
     fn join_returns_the_value_once() {
-        let mut thread = Thread::spawn(|| 42).expect("it starts");
+        let thread = Thread::spawn(|| 42).expect("it starts");
         assert_eq!(thread.join(), Ok(42));
         assert!(!thread.is_alive());
         assert_eq!(thread.join(), Err(ThreadError::Taken));
     }
 
     #[test]
+    fn thread_01_and_31_name_is_used_and_cut_between_characters() {
+        let named = |name: &str| {
+            let thread = Thread::builder().name(name).spawn(|| {
+                let comm = std::fs::read_to_string("/proc/thread-self/comm");
+                let name = thread::current().name().map(str::to_owned);
+                (name, comm.expect("/proc is there"))
+            });
+            let thread = thread.expect("it starts");
+            let (inside, comm) = thread.join().expect("it does not panic");
+            assert_eq!(inside.as_deref(), thread.name());
+            (inside, comm)
+        };
+        let long = "12345678901234\u{e4}56";
+        assert_eq!(
+            named(long),
+            (Some(long.to_owned()), "12345678901234\n".to_owned())
+        );
+        assert_eq!(named("a\0b").0.as_deref(), Some("ab"));
+        assert_eq!(named("").0, None);
+    }
+
+    #[test]
+    fn thread_12_many_threads_join_one_and_one_has_the_value() {
+        let gate = Event::new();
+        let inner = Arc::new(Event::new());
+        let theirs = Arc::clone(&inner);
+        let thread = Thread::spawn(move || {
+            theirs.wait();
+            7
+        });
+        let thread = thread.expect("it starts");
+        let results: Vec<_> = thread::scope(|scope| {
+            let join = || {
+                gate.wait();
+                thread.join()
+            };
+            let joins: Vec<_> = (0..20).map(|_| scope.spawn(join)).collect();
+            gate.set();
+            inner.set();
+            joins
+                .into_iter()
+                .map(|join| join.join().expect("no panic"))
+                .collect()
+        });
+        assert_eq!(results.iter().filter(|result| **result == Ok(7)).count(), 1);
+        let taken = |result: &&Result<i32, _>| **result == Err(ThreadError::Taken);
+        assert_eq!(results.iter().filter(taken).count(), 19);
+    }
+
+    #[test]
+    fn thread_16_join_of_itself_is_an_error_also_while_another_joins() {
+        let (send, receive) = std::sync::mpsc::channel::<Arc<Thread<bool>>>();
+        let thread = Thread::spawn(move || {
+            let itself = receive.recv().expect("it is sent");
+            itself.join() == Err(ThreadError::IsCurrent)
+                && itself.try_join() == Err(ThreadError::IsCurrent)
+        });
+        let thread = Arc::new(thread.expect("it starts"));
+        thread::scope(|scope| {
+            let joins = scope.spawn(|| thread.join());
+            send.send(Arc::clone(&thread)).expect("it is received");
+            assert_eq!(joins.join().expect("no panic"), Ok(true));
+        });
+    }
+
+    #[test]
+    fn thread_20_what_the_function_holds_is_dropped_also_after_a_panic() {
+        let held = Arc::new(());
+        let (first, second) = (Arc::clone(&held), Arc::clone(&held));
+        let returns = Thread::spawn(move || drop(first)).expect("it starts");
+        let panics = Thread::spawn(move || {
+            let _held = second;
+            panic!("on purpose")
+        });
+        let panics: Thread<()> = panics.expect("it starts");
+        assert!(returns.join().is_ok());
+        assert!(panics.join().is_err());
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[test]
     fn join_with_a_time_out_leaves_the_thread_joinable() {
         let gate = Arc::new(Event::new());
         let theirs = Arc::clone(&gate);
-        let mut thread = Thread::spawn(move || theirs.wait()).expect("it starts");
+        let thread = Thread::spawn(move || theirs.wait()).expect("it starts");
         assert_eq!(thread.try_join(), Ok(None));
         assert_eq!(thread.join_timeout(Duration::from_millis(1)), Ok(None));
         assert_eq!(thread.join_deadline(Instant::now()), Ok(None));
@@ -250,7 +359,7 @@ mod tests {
 
     #[test]
     fn panic_is_an_error_with_the_thread_named() {
-        let mut thread = Thread::builder()
+        let thread = Thread::builder()
             .name("faulty")
             .spawn(|| panic!("broken {}", 1))
             .expect("it starts");

@@ -20,10 +20,10 @@ use crate::thread::{Thread, ThreadError};
 /// use manyhands_process::Timer;
 /// use std::time::Duration;
 ///
-/// let mut soon = Timer::after(Duration::from_millis(1), || "called")?;
+/// let soon = Timer::after(Duration::from_millis(1), || "called")?;
 /// assert_eq!(soon.join()?, Some("called"));
 ///
-/// let mut late = Timer::after(Duration::from_secs(3600), || "called")?;
+/// let late = Timer::after(Duration::from_secs(3600), || "called")?;
 /// assert!(late.cancel());
 /// assert_eq!(late.join()?, None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -89,7 +89,7 @@ impl<R> Timer<R> {
     /// # Errors
     ///
     /// [`ThreadError`]: the panic that ended the function, or that the value was taken before.
-    pub fn join(&mut self) -> Result<Option<R>, ThreadError> {
+    pub fn join(&self) -> Result<Option<R>, ThreadError> {
         self.thread.join()
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn canceled_timer_never_calls() {
         let timer = Timer::after(Duration::from_secs(3600), || unreachable!("canceled"));
-        let mut timer = timer.expect("it starts");
+        let timer = timer.expect("it starts");
         assert!(timer.cancel());
         assert!(!timer.cancel());
         assert_eq!(timer.join(), Ok(None));
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn timer_that_has_fired_cannot_be_canceled() {
-        let mut timer = Timer::after(Duration::ZERO, || 5).expect("it starts");
+        let timer = Timer::after(Duration::ZERO, || 5).expect("it starts");
         assert_eq!(timer.join(), Ok(Some(5)));
         assert!(!timer.cancel());
     }

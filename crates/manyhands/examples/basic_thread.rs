@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads: Result<Vec<_>, _> = (0..3)
         .map(|number| Thread::spawn(move || worker(number)))
         .collect();
-    for mut thread in threads? {
+    for thread in threads? {
         println!("{}", thread.join()?);
     }
     Ok(())

@@ -9,7 +9,7 @@ static COUNTER: Lock<u32> = Lock::new(0);
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let count = || (0..1000).for_each(|_| *COUNTER.lock().expect("no owner dies") += 1);
     let threads: Result<Vec<_>, _> = (0..10).map(|_| Thread::spawn(count)).collect();
-    for mut thread in threads? {
+    for thread in threads? {
         thread.join()?;
     }
     println!("{}", *COUNTER.lock()?);

@@ -73,7 +73,7 @@ fn take_two(ring: Shared<Ring>, mine: usize, of: usize) -> (Vec<Vec<Told>>, u32)
         }
         (circles, line)
     };
-    let mut thread = Thread::builder()
+    let thread = Thread::builder()
         .name(format!("taker {mine}"))
         .spawn(work)
         .expect("a thread");

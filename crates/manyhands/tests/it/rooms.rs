@@ -56,7 +56,7 @@ fn process_is_reachable() {
     let mut process = Process::spawn(work_at, (desk.clone(),)).unwrap();
     assert_eq!(process.join_timeout(LONG).unwrap(), Some(42));
     assert!(desk.bell.is_set());
-    let mut thread = Thread::spawn(|| 7).unwrap();
+    let thread = Thread::spawn(|| 7).unwrap();
     assert_eq!(thread.join().unwrap(), 7);
     assert!(!manyhands::process::in_child());
 }
