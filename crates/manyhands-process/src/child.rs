@@ -11,6 +11,7 @@ use manyhands_shm::arena::{self, Arena, Participant};
 use manyhands_shm::handoff::{self, Parcel};
 
 use crate::code::{CallError, Trampoline};
+use crate::current::ParentProcess;
 use crate::entry::{self, LOST};
 use crate::message::{self, Envelope, Order, Refusal, Reply};
 use crate::page::{Kind, Page, copy_into};
@@ -25,6 +26,19 @@ const FAILED: i32 = 1;
 static PAGE: OnceLock<&'static Page> = OnceLock::new();
 /// This process's name, which its first thread bears.
 static NAME: OnceLock<String> = OnceLock::new();
+
+/// The process that started this one.
+static PARENT: OnceLock<ParentProcess> = OnceLock::new();
+
+/// This process's name, `None` when it was not started by this library.
+pub(crate) fn name() -> Option<&'static str> {
+    NAME.get().map(String::as_str)
+}
+
+/// The process that started this one, `None` when it was not started by this library.
+pub(crate) fn parent() -> Option<&'static ParentProcess> {
+    PARENT.get()
+}
 
 /// The name of the process's first thread, if this is it.
 pub(crate) fn first_thread_name() -> Option<&'static str> {
@@ -74,6 +88,7 @@ impl Ready {
         if let Some(name) = &order.name {
             start::name_this_thread(name);
         }
+        PARENT.get_or_init(|| order.parent);
         NAME.get_or_init(|| order.name.unwrap_or_else(|| "main".to_owned()));
         let mismatch = |e: &dyn ToString| Refusal::BuildMismatch(e.to_string());
         if let Some(library) = order.library

@@ -179,6 +179,11 @@ pub(crate) fn set_running() {
     STAGE.store(RUNNING, Relaxed);
 }
 
+/// How many parents this process has.
+pub(crate) fn generation() -> u32 {
+    GENERATION.load(Relaxed)
+}
+
 /// Whether this process was started by this library to run a function.
 ///
 /// # Examples

@@ -10,6 +10,7 @@ mod child;
     reason = "an address from another process of the same build becomes a function again"
 )]
 mod code;
+mod current;
 #[allow(
     unsafe_code,
     reason = "the entry hook runs before main, on what the loader and the parent give it"
@@ -41,6 +42,7 @@ pub use bound::Bound;
 pub use callable::Witness;
 pub use callable::{Callable, Method};
 pub use code::{CallError, Code, CodeError, Trampoline};
+pub use current::{CurrentProcess, ParentProcess, current};
 pub use entry::in_child;
 pub use exit::{Exit, ProcessError, SpawnError};
 pub use limits::Limits;

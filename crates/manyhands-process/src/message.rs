@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
+use crate::current::ParentProcess;
 use crate::limits::Limits;
 use crate::panics::Panic;
 
@@ -37,6 +38,7 @@ pub(crate) struct Order {
     /// The library that holds the code; `None` for the program itself.
     pub(crate) library: Option<PathBuf>,
     pub(crate) name: Option<String>,
+    pub(crate) parent: ParentProcess,
     pub(crate) limits: Limits,
 }
 

@@ -21,6 +21,7 @@ use manyhands_shm::handoff::{self, Holds, Parcel};
 
 use crate::abandoned::{self, Abandoned, Place};
 use crate::code::Code;
+use crate::current::ParentProcess;
 use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
 use crate::limits::Limits;
@@ -117,6 +118,7 @@ impl Start {
             code,
             library: code.library(),
             name: options.name.clone(),
+            parent: ParentProcess::here(),
             limits: options.limits,
         };
         let parcel = handoff::pack(&order).map_err(SpawnError::Unencodable)?;

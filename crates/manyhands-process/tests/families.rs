@@ -10,7 +10,10 @@ use std::time::Duration;
 use manyhands_os::Deadline;
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::process::Pidfd;
-use manyhands_process::{Callable, Limits, PreloadError, Process, SpawnError, StartMethod, Zygote};
+use manyhands_process::{
+    Callable, Limits, ParentProcess, PreloadError, Process, SpawnError, StartMethod, Zygote,
+    current,
+};
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
 
@@ -122,6 +125,49 @@ fn children() -> Vec<(u32, char)> {
         (fields.next()? == me).then_some((pid, state))
     })
     .collect()
+}
+
+/// What a process says of itself.
+type Said = (String, u32, u32, Option<ParentProcess>);
+
+fn say() -> Said {
+    let here = current();
+    (here.name, here.id, here.generation, here.parent)
+}
+
+#[test]
+fn process_01_and_05_each_process_knows_itself_and_its_parent() {
+    fn first(by_exec: bool) -> (Said, Said, u32) {
+        let method = METHODS[usize::from(!by_exec)];
+        let mut second = Process::builder()
+            .start_method(method)
+            .spawn(say, ())
+            .expect("it starts");
+        let id = second.id();
+        (say(), second.join().expect("a value"), id)
+    }
+    assert_eq!(say(), ("main".to_owned(), std::process::id(), 0, None));
+    for method in METHODS {
+        let builder = Process::builder().name("first").start_method(method);
+        let by_exec = method == StartMethod::Exec;
+        let mut process = builder.spawn(first, (by_exec,)).expect("it starts");
+        let (child, grandchild, id) = process.join().expect("a value");
+        assert_eq!(
+            (child.0.as_str(), child.1, child.2),
+            ("first", process.id(), 1)
+        );
+        let parent = child.3.expect("it has one");
+        assert_eq!(
+            (parent.name.as_str(), parent.id),
+            ("main", std::process::id())
+        );
+        assert_eq!(
+            (grandchild.0.as_str(), grandchild.1, grandchild.2),
+            ("main", id, 2)
+        );
+        let parent = grandchild.3.expect("it has one");
+        assert_eq!((parent.name.as_str(), parent.id), ("first", process.id()));
+    }
 }
 
 #[test]
