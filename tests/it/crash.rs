@@ -147,6 +147,11 @@ fn ring_tears_no_message_by_a_death_at_every_instruction() {
 }
 
 #[test]
+fn queue_forgets_nobody_by_a_death_at_every_instruction() {
+    sweep("Queue");
+}
+
+#[test]
 fn short_lock_survives_the_death_of_the_one_who_takes_over() {
     pairs("ShortLock");
 }

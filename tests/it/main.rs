@@ -11,6 +11,9 @@ mod channel;
 // Ways to build and to load what starts processes.
 mod contexts;
 
+// Queues between processes.
+mod queue;
+
 // What processes own in shared primitives, when they are killed.
 mod sync;
 

@@ -13,10 +13,16 @@ mod primitive;
 #[cfg(not(loom))]
 mod doorbell;
 #[cfg(not(loom))]
+mod linger;
+#[cfg(not(loom))]
 pub mod pipe;
+#[cfg(not(loom))]
+pub mod queue;
 pub mod ring;
 
 #[cfg(not(loom))]
 pub use doorbell::{Doorbell, Rung};
 #[cfg(not(loom))]
 pub use pipe::{Connection, Pipe, PipeError, Receiver, RecvError, SendError, Sender};
+#[cfg(not(loom))]
+pub use queue::{GetError, PutError, Queue, QueueBuilder, QueueError, QueueStats};

@@ -83,6 +83,23 @@ impl Region {
         self.hold.handle()
     }
 
+    /// Whether this is the only `Region` of its bytes, in any process. Then it stays so until it is
+    /// cloned or sent: a [`handle`](Self::handle) that was noted before names it no longer.
+    ///
+    /// ```
+    /// use manyhands_shm::Region;
+    ///
+    /// let mut region = Region::new(100)?;
+    /// assert!(region.make_only());
+    /// let other = region.clone();
+    /// assert!(!region.make_only());
+    /// # drop(other);
+    /// # Ok::<(), manyhands_shm::NoSpace>(())
+    /// ```
+    pub fn make_only(&mut self) -> bool {
+        Arc::get_mut(&mut self.hold).is_some_and(Hold::make_only)
+    }
+
     /// Makes another participant a holder before it has asked, typically a child that has a seat
     /// but has not come: it finds itself a holder, and if it dies first, the reaper takes the hold
     /// back. The hold is one with those that the participant gets by unpacking.

@@ -16,6 +16,7 @@ pub mod plain_futex;
 pub mod plain_robust;
 pub mod posix_lock;
 pub mod pthread_mutex;
+pub mod queue;
 pub mod relock;
 pub mod ring;
 pub mod shares;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<&'static dyn Subject> {
         life::subjects(),
         arena::subjects(),
         ring::subjects(),
+        queue::subjects(),
         shares::subjects(),
         hurry::subjects(),
     ]

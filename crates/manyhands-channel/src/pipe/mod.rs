@@ -6,7 +6,6 @@
 //! memory, ends of rings and connections may be inside: they arrive as the same objects.
 
 mod error;
-mod linger;
 mod receiver;
 mod sender;
 

@@ -8,8 +8,8 @@ use manyhands_os::Deadline;
 use manyhands_shm::handoff;
 use serde::{Deserialize, Serialize};
 
+use crate::linger::Lingering;
 use crate::pipe::error::SendError;
-use crate::pipe::linger::Lingering;
 use crate::ring::{Patience, Producer};
 
 /// Sends values of type `T`. The other half is a [`Receiver`](crate::Receiver).
@@ -93,7 +93,11 @@ impl<T: Serialize> Sender<T> {
         self.buffer.clear();
         let holds = handoff::pack_into(value, &mut self.buffer)?;
         self.producer.send_patiently(&self.buffer, patience)?;
-        self.lingering.keep(&self.producer, holds);
+        let position = self.producer.position();
+        self.lingering.keep(position, holds, || {
+            let progression = self.producer.progression();
+            Box::new(move |position| progression.has_passed(position))
+        });
         Ok(())
     }
 }

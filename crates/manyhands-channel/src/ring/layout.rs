@@ -25,10 +25,6 @@ pub(crate) const RECORD_HEAD: u64 = 8;
 pub(crate) const LEAST_CAPACITY: u64 = 64;
 /// The largest ring. Lengths of records are 32 bits wide.
 pub(crate) const MOST_CAPACITY: u64 = 1 << 31;
-/// Where the records begin.
-#[cfg(not(loom))]
-pub(crate) const DATA_OFFSET: usize = size_of::<Header>();
-
 /// The head of a ring in shared memory. Zeroed memory is a valid, empty one without capacity.
 #[repr(C)]
 #[derive(Debug)]

@@ -1,6 +1,8 @@
-//! A ring in a region of shared memory: the one place of this crate that touches raw bytes.
+//! A ring or a queue in a region of shared memory: the one place of this crate that touches raw
+//! bytes.
 //!
-//! Who may touch what is decided by the cursors in `cursor.rs`; where it lies is decided here.
+//! Who may touch what is decided by the cursors in `cursor.rs`, and by the sections in
+//! `queue/raw.rs`; where it lies is decided here.
 
 #![allow(
     unsafe_code,
@@ -8,23 +10,47 @@
 )]
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use manyhands_os::futex::{self, Scope};
 use manyhands_shm::Region;
+use manyhands_sync::LastPlace;
 
 use crate::primitive::{AtomicU32, AtomicU64};
+use crate::queue;
 use crate::ring::cursor::{Corrupt, Memory};
-use crate::ring::layout::{DATA_OFFSET, Header, LEAST_CAPACITY};
+use crate::ring::layout::{Header, LEAST_CAPACITY};
 
-/// A mapped ring. While it lives, its region does.
-#[derive(Clone)]
-pub(crate) struct Mapped {
+/// What lies in front of the records.
+///
+/// # Safety
+///
+/// It has atomics only, any bytes are a valid value of it, and its alignment is at most 64.
+pub(crate) unsafe trait Head: Send + Sync + 'static {}
+
+// SAFETY: lines of atomics, aligned to 64.
+unsafe impl Head for Header {}
+// SAFETY: lines of atomics, and of locks that are made of atomics; aligned to 64.
+unsafe impl Head for queue::layout::Header {}
+
+/// A mapped ring, or what else has records. While it lives, its region does.
+pub(crate) struct Mapped<H = Header> {
     /// Where the region begins; kept here because asking for it costs a detour on each access.
     base: NonNull<u8>,
     /// How many bytes of records there are.
     size: u64,
     region: Region,
+    head: PhantomData<fn() -> H>,
+}
+
+impl<H> Clone for Mapped<H> {
+    fn clone(&self) -> Self {
+        Self {
+            region: self.region.clone(),
+            ..*self
+        }
+    }
 }
 
 // SAFETY: a `Mapped` is a handle to memory that is shared between processes anyway.
@@ -32,17 +58,43 @@ pub(crate) struct Mapped {
 // - who: the words are atomics; the bytes belong to whichever side the cursors name, and there is
 //   one cursor a side, which moves between threads only as a whole.
 // - what: no thread-local state is behind the pointer.
-unsafe impl Send for Mapped {}
+unsafe impl<H: Head> Send for Mapped<H> {}
 
-impl Mapped {
-    /// Takes the region as a ring, if it is large enough to be one.
+// SAFETY: as above; the records of a queue belong to whoever is in the section of their side.
+unsafe impl Sync for Mapped<queue::layout::Header> {}
+
+impl<H: Head> Mapped<H> {
+    /// Takes the region as such a thing, if it is large enough to be one.
     pub(crate) fn new(region: Region) -> Result<Self, Corrupt> {
         let base = NonNull::new(region.as_ptr()).ok_or(Corrupt)?;
-        let size = region.len().checked_sub(DATA_OFFSET).ok_or(Corrupt)? as u64;
-        if size < LEAST_CAPACITY || !base.cast::<Header>().is_aligned() {
+        let size = region.len().checked_sub(size_of::<H>()).ok_or(Corrupt)? as u64;
+        if size < LEAST_CAPACITY || !base.cast::<H>().is_aligned() {
             return Err(Corrupt);
         }
-        Ok(Self { base, size, region })
+        Ok(Self {
+            base,
+            size,
+            region,
+            head: PhantomData,
+        })
+    }
+
+    pub(crate) fn head(&self) -> &H {
+        // SAFETY: `as_ref` needs an aligned, initialized, live place.
+        // - where: `new` checked length and alignment; `self.region` outlives the borrow.
+        // - who: a head has atomics only.
+        // - what: any bytes are valid ones; see `Head`.
+        unsafe { self.base.cast::<H>().as_ref() }
+    }
+
+    /// Whether nobody else has the region, in any process; then it stays so.
+    pub(crate) fn is_only(&mut self) -> bool {
+        self.region.make_only()
+    }
+
+    /// How many bytes of records there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.size
     }
 
     pub(crate) fn region(&self) -> &Region {
@@ -54,10 +106,10 @@ impl Mapped {
         let end = offset.checked_add(length);
         assert!(end.is_some_and(|end| end <= self.size), "inside the ring");
         // SAFETY: `add` needs the result inside the same allocation.
-        // - where: `DATA_OFFSET + size` is the region's length, and `offset <= size` was checked.
+        // - where: head and `size` are the region's length, and `offset <= size` was checked.
         // - who: only an address is computed.
         // - what: nothing is read.
-        unsafe { self.base.add(DATA_OFFSET + offset as usize) }
+        unsafe { self.base.add(size_of::<H>() + offset as usize) }
     }
 
     /// The bytes of a claimed slot. Only the producer's cursor calls this.
@@ -91,33 +143,22 @@ impl Mapped {
         // - what: any bytes are a valid integer.
         unsafe { place.as_ref() }
     }
-}
 
-impl Memory for Mapped {
-    fn header(&self) -> &Header {
-        // SAFETY: `as_ref` needs an aligned, initialized, live place.
-        // - where: `new` checked length and alignment; `self.region` outlives the borrow.
-        // - who: the header has atomics only.
-        // - what: any bytes are valid integers; zeroed ones are an empty header.
-        unsafe { self.base.cast::<Header>().as_ref() }
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn store_head(&self, offset: u64, bits: u64) {
+    /// Stores a record's head at `offset`, a multiple of 8.
+    pub(crate) fn store_head(&self, offset: u64, bits: u64) {
         // Relaxed: published by the Release store of `tail`.
         self.word(offset)
             .store(bits, std::sync::atomic::Ordering::Relaxed);
     }
 
-    fn load_head(&self, offset: u64) -> u64 {
+    /// Loads a record's head from `offset`, a multiple of 8.
+    pub(crate) fn load_head(&self, offset: u64) -> u64 {
         // Relaxed: it was published before the Acquire load of `tail` that led here.
         self.word(offset).load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    fn write(&self, offset: u64, bytes: &[u8]) {
+    /// Copies `bytes` to `offset`.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
         let place = self.data(offset, bytes.len() as u64).as_ptr();
         // SAFETY: `copy_nonoverlapping` needs two valid ranges that do not overlap.
         // - where: `data` checked the bounds; no slice of the caller lies in the ring but a slot,
@@ -127,22 +168,37 @@ impl Memory for Mapped {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) }
     }
 
-    fn append(&self, offset: u64, length: u64, into: &mut Vec<u8>) {
+    /// Copies `length` bytes from `offset` to the end of `into`, which has room for them.
+    pub(crate) fn append(&self, offset: u64, length: u64, into: &mut Vec<u8>) {
         let place = self.data(offset, length).as_ptr();
-        let length = length as usize;
-        into.reserve(length);
-        let end = into.spare_capacity_mut().as_mut_ptr().cast::<u8>();
-        // SAFETY: `copy_nonoverlapping` needs two valid ranges that do not overlap.
-        // - where: `data` checked the one, `reserve` made the other, in memory of this process.
-        // - who: the bytes lie between `head` and `tail`, where only the consumer is.
-        // - what: any byte is a valid `u8`; a peer that breaks the protocol gives wrong bytes.
-        unsafe { std::ptr::copy_nonoverlapping(place, end, length) };
-        let longer = into.len() + length;
-        // SAFETY: `set_len` needs capacity and initialized bytes.
-        // - where: reserved above.
-        // - who: `into` is ours.
-        // - what: the copy initialized exactly these bytes.
-        unsafe { into.set_len(longer) };
+        copy_out(place, length as usize, into);
+    }
+}
+
+impl Memory for Mapped {
+    fn header(&self) -> &Header {
+        self.head()
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn store_head(&self, offset: u64, bits: u64) {
+        Mapped::store_head(self, offset, bits);
+    }
+
+    fn load_head(&self, offset: u64) -> u64 {
+        Mapped::load_head(self, offset)
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) {
+        Mapped::write(self, offset, bytes);
+    }
+
+    fn append(&self, offset: u64, length: u64, into: &mut Vec<u8>) {
+        into.reserve(length as usize);
+        Mapped::append(self, offset, length, into);
     }
 
     fn wake(&self, word: &AtomicU32) {
@@ -150,7 +206,56 @@ impl Memory for Mapped {
     }
 }
 
-impl fmt::Debug for Mapped {
+/// Appends `length` bytes at `place`, which are mapped and which nobody writes, to `into`.
+fn copy_out(place: *const u8, length: usize, into: &mut Vec<u8>) {
+    assert!(
+        into.capacity() - into.len() >= length,
+        "there is room for them"
+    );
+    let end = into.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+    // SAFETY: `copy_nonoverlapping` needs two valid ranges that do not overlap.
+    // - where: the callers checked the one, the assertion the other, in memory of this process.
+    // - who: between `head` and `tail` only the consumer is; a region in a message has no writer.
+    // - what: any byte is a valid `u8`; a peer that breaks the protocol gives wrong bytes.
+    unsafe { std::ptr::copy_nonoverlapping(place, end, length) };
+    let longer = into.len() + length;
+    // SAFETY: `set_len` needs capacity and initialized bytes.
+    // - where: asserted above.
+    // - who: `into` is ours.
+    // - what: the copy initialized exactly these bytes.
+    unsafe { into.set_len(longer) };
+}
+
+/// A region with a copy of `bytes`.
+pub(crate) fn region_of(bytes: &[u8]) -> Result<Region, manyhands_shm::NoSpace> {
+    let region = Region::new(bytes.len())?;
+    // SAFETY: `copy_nonoverlapping` needs two valid ranges that do not overlap.
+    // - where: the region has as many bytes, and is new: no slice of the caller lies in it.
+    // - who: nobody else knows it yet.
+    // - what: nothing is read from it.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), region.as_ptr(), bytes.len()) };
+    Ok(region)
+}
+
+/// The bytes of a region that [`region_of`] made.
+pub(crate) fn bytes_of(region: &Region) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(region.len());
+    copy_out(region.as_ptr(), region.len(), &mut bytes);
+    bytes
+}
+
+/// Tells the locks in the head of a queue where they lie.
+pub(crate) fn place_locks(memory: &Mapped<queue::layout::Header>) {
+    // SAFETY: the locks must not move, and their memory must stay while a thread holds one.
+    // - where: a region does not move; each guard borrows the queue and so its region.
+    // - who: guards are kept inside of calls and never leaked; what a killed process holds stays
+    //   until all its threads are gone, see the arena.
+    // - what: it is told before anybody else knows the region.
+    let here = unsafe { LastPlace::new() };
+    memory.head().place(here);
+}
+
+impl<H> fmt::Debug for Mapped<H> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Mapped")

@@ -22,11 +22,17 @@ mod seat;
 #[cfg(not(loom))]
 pub use consumer::Consumer;
 #[cfg(not(loom))]
-pub(crate) use endpoint::{Patience, Progression};
+pub(crate) use cursor::Corrupt;
+#[cfg(not(loom))]
+pub(crate) use endpoint::Patience;
 #[cfg(not(loom))]
 pub(crate) use error::Who;
 #[cfg(not(loom))]
 pub use error::{RecvError, RingError, SendError};
+#[cfg(not(loom))]
+pub(crate) use layout::Line;
+#[cfg(not(loom))]
+pub(crate) use memory::{Mapped, bytes_of, place_locks, region_of};
 #[cfg(not(loom))]
 pub use one_to_one::ring;
 #[cfg(not(loom))]

@@ -8,7 +8,7 @@ use crate::ring::consumer::Consumer;
 use crate::ring::cursor::{Corrupt, Memory, Reader, Writer};
 use crate::ring::endpoint::{Endpoint, Side};
 use crate::ring::error::RingError;
-use crate::ring::layout::{DATA_OFFSET, LEAST_CAPACITY, MOST_CAPACITY};
+use crate::ring::layout::{Header, LEAST_CAPACITY, MOST_CAPACITY};
 use crate::ring::memory::Mapped;
 use crate::ring::producer::Producer;
 
@@ -59,7 +59,7 @@ pub fn ring(capacity: usize) -> Result<(Producer, Consumer), RingError> {
         return Err(too_large);
     }
     let size = (capacity as u64).next_power_of_two().max(LEAST_CAPACITY);
-    let region = Region::new(DATA_OFFSET + size as usize)?;
+    let region = Region::new(size_of::<Header>() + size as usize)?;
     let memory = Mapped::new(region).map_err(unmade)?;
     // Relaxed: nobody else knows the region yet.
     memory.header().capacity.0.store(size, Relaxed);

@@ -1,20 +1,22 @@
 //! Keeping what was sent alive until it is received.
 //!
 //! A handle to shared memory crosses as eight bytes; somebody must hold the object while it is on
-//! the way. The sender does, until the consumer's head has passed the message: the receiver unpacks
-//! before it moves its head. A sender that is dropped earlier leaves its holds to the process.
+//! the way. The sender does, until the head of the ring or queue has passed the message: the receiver
+//! unpacks before it moves the head. A sender that is dropped earlier leaves its holds to the process.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use manyhands_shm::handoff::Holds;
 use manyhands_sync::{Lock, LockGuard};
 
-use crate::ring::{Producer, Progression};
+/// Tells whether what lies before a position was received, or never will be.
+pub(crate) type HasPassed = Box<dyn FnMut(u64) -> bool + Send>;
 
 /// The holds of messages that are on the way, oldest first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Lingering {
-    progression: Option<Progression>,
+    has_passed: Option<HasPassed>,
     /// Each with the position behind its message.
     holds: VecDeque<(u64, Holds)>,
 }
@@ -23,30 +25,34 @@ pub(crate) struct Lingering {
 static LEFT_BEHIND: Lock<Vec<Lingering>> = Lock::new(Vec::new());
 
 impl Lingering {
-    /// Keeps the holds of the message that was sent last.
-    pub(crate) fn keep(&mut self, producer: &Producer, holds: Holds) {
+    /// Keeps the holds of the message that ends at `position`; later calls have later ones.
+    pub(crate) fn keep(
+        &mut self,
+        position: u64,
+        holds: Holds,
+        has_passed: impl FnOnce() -> HasPassed,
+    ) {
         if !holds.is_empty() {
-            self.progression
-                .get_or_insert_with(|| producer.progression());
-            self.holds.push_back((producer.position(), holds));
+            self.has_passed.get_or_insert_with(has_passed);
+            self.holds.push_back((position, holds));
         }
     }
 
     /// Drops the holds of messages that were received.
     pub(crate) fn release(&mut self) {
-        if self.progression.is_some() {
+        if self.has_passed.is_some() {
             self.drop_received();
             sweep(None);
         }
     }
 
     fn drop_received(&mut self) {
-        if let Some(progression) = &self.progression {
-            let received = |(position, _): &mut (u64, Holds)| progression.has_passed(*position);
-            while self.holds.pop_front_if(received).is_some() {}
+        if let Some(has_passed) = &mut self.has_passed {
+            let mut received = |(position, _): &mut (u64, Holds)| has_passed(*position);
+            while self.holds.pop_front_if(&mut received).is_some() {}
         }
         if self.holds.is_empty() {
-            self.progression = None;
+            self.has_passed = None;
         }
     }
 }
@@ -56,7 +62,7 @@ impl Drop for Lingering {
         self.drop_received();
         if !self.holds.is_empty() {
             sweep(Some(Lingering {
-                progression: self.progression.take(),
+                has_passed: self.has_passed.take(),
                 holds: std::mem::take(&mut self.holds),
             }));
         }
@@ -82,4 +88,12 @@ fn left_behind() -> LockGuard<'static, Vec<Lingering>> {
         let guard = error.into_guard();
         guard.expect("a lock that is not shared is not counted")
     })
+}
+
+impl fmt::Debug for Lingering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lingering")
+            .field("holds", &self.holds)
+            .finish_non_exhaustive()
+    }
 }

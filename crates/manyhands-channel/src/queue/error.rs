@@ -1,0 +1,116 @@
+//! What can end a call on a queue; one type an operation.
+
+use manyhands_shm::{ArenaError, NoSpace, PackError, UnpackError};
+
+use super::raw::Stop;
+
+/// Why a queue was not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// This process has no arena, and none could be made.
+    #[error("there is no shared memory: {0}")]
+    Arena(#[from] ArenaError),
+    /// The arena has no room for the queue.
+    #[error("there is no room for the queue: {0}")]
+    NoSpace(#[from] NoSpace),
+    /// A queue for no message, or for more than there can be.
+    #[error(
+        "a queue cannot be for {items} messages and {bytes} bytes: at least 1, at most 2^31 messages and 1 GiB"
+    )]
+    Size {
+        /// The messages asked for.
+        items: usize,
+        /// The bytes asked for.
+        bytes: usize,
+    },
+    /// The new queue is not empty: somebody writes into memory that is not theirs.
+    #[error("the queue is corrupt")]
+    Corrupt,
+}
+
+/// Why a value was not put. It never was in the queue.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PutError {
+    /// There is no room now (`try_put` only).
+    #[error("the queue is full")]
+    Full,
+    /// There was no room before the deadline.
+    #[error("the queue stayed full until the deadline")]
+    TimedOut,
+    /// The queue was closed.
+    #[error("the queue is closed")]
+    Closed,
+    /// The value cannot be encoded.
+    #[error("the value cannot be encoded: {0}")]
+    Unencodable(#[from] PackError),
+    /// The value is too large for the queue itself, and the arena has no room for it.
+    #[error("there is no room for a value so large: {0}")]
+    NoSpace(#[from] NoSpace),
+    /// Another call of this thread on the queue has not returned: encoding a value must not put
+    /// another one.
+    #[error("a call on the queue inside of another one")]
+    Reentered,
+    /// This thread holds as many shared locks as the kernel looks after.
+    #[error("this thread holds too many locks")]
+    TooManyHeld,
+    /// The words of the queue contradict each other.
+    #[error("the queue is corrupt")]
+    Corrupt,
+}
+
+/// Why no value came.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GetError {
+    /// There is no value now (`try_get` only).
+    #[error("the queue is empty")]
+    Empty,
+    /// There was no value before the deadline.
+    #[error("no value came before the deadline")]
+    TimedOut,
+    /// The queue was closed, and every value in it was taken.
+    #[error("the queue is closed")]
+    Closed,
+    /// A message came, and is no encoding of such a value, or what it refers to in shared memory
+    /// has died with its sender. It is gone, the next one may be right.
+    #[error("the message is no such value: {0}")]
+    Undecodable(#[from] UnpackError),
+    /// Another call of this thread on the queue has not returned: decoding a value must not get
+    /// another one.
+    #[error("a call on the queue inside of another one")]
+    Reentered,
+    /// This thread holds as many shared locks as the kernel looks after.
+    #[error("this thread holds too many locks")]
+    TooManyHeld,
+    /// The words of the queue contradict each other.
+    #[error("the queue is corrupt")]
+    Corrupt,
+}
+
+impl From<Stop> for PutError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::WouldBlock => Self::Full,
+            Stop::TimedOut => Self::TimedOut,
+            Stop::Closed => Self::Closed,
+            Stop::Reentered => Self::Reentered,
+            Stop::TooManyHeld => Self::TooManyHeld,
+            Stop::Corrupt => Self::Corrupt,
+        }
+    }
+}
+
+impl From<Stop> for GetError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::WouldBlock => Self::Empty,
+            Stop::TimedOut => Self::TimedOut,
+            Stop::Closed => Self::Closed,
+            Stop::Reentered => Self::Reentered,
+            Stop::TooManyHeld => Self::TooManyHeld,
+            Stop::Corrupt => Self::Corrupt,
+        }
+    }
+}

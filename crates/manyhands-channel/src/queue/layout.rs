@@ -1,0 +1,237 @@
+//! The words at the head of a queue, and the head of a record.
+//!
+//! ```text
+//!    0  bytes, items                      written once, before anybody else knows the queue
+//!   64  put section, head as last seen, peak, sealed     the producers'
+//!  128  tail                              what was committed since the beginning
+//!  192  get section, tail as last seen, closed           the consumers'
+//!  256  head                              what was taken since the beginning
+//!  320  where a consumer sleeps, and its turn
+//!  448  where a producer sleeps, and its turn
+//!  576  records                           `bytes` of them, a power of two
+//! ```
+//!
+//! A record is 8 bytes of head, `length:32 | kind:32`, and its payload, padded to 8 bytes. A head
+//! never wraps around the end; a payload may.
+
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use manyhands_sync::raw::ShortLock;
+use manyhands_sync::spin::Spin;
+use manyhands_sync::{LastPlace, Lock, Shareable};
+
+use crate::ring::Line;
+
+/// The size of a record's head.
+const RECORD_HEAD: u64 = 8;
+
+/// The head of a queue in shared memory. Zeroed memory is a valid, empty one without capacity.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Header {
+    pub(super) limits: Line<Limits>,
+    pub(super) put: Line<PutSide>,
+    pub(super) tail: Line<AtomicU64>,
+    pub(super) get: Line<GetSide>,
+    pub(super) head: Line<AtomicU64>,
+    /// For who waits for a message.
+    pub(super) items: Line<Place>,
+    /// For who waits for room.
+    pub(super) room: Line<Place>,
+}
+
+/// How much fits in.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct Limits {
+    pub(super) bytes: AtomicU64,
+    pub(super) items: AtomicU32,
+}
+
+/// What the producers change, in their section.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct PutSide {
+    pub(super) section: ShortLock,
+    /// The head as a producer saw it last; it only grows.
+    pub(super) seen_head: AtomicU64,
+    /// The most messages that there were at once.
+    pub(super) peak: AtomicU32,
+    /// Not zero once nothing more will be put.
+    pub(super) sealed: AtomicU32,
+}
+
+/// What the consumers change, in their section.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct GetSide {
+    pub(super) section: ShortLock,
+    /// The tail as a consumer saw it last; it only grows.
+    pub(super) seen_tail: AtomicU64,
+    /// Not zero once the producers that sleep were told of the end.
+    pub(super) closed: AtomicU32,
+}
+
+/// Where one sleeps; whoever else wants to sleep here waits for the turn.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) turn: Lock<()>,
+    /// The futex word; changed by whoever wakes.
+    pub(super) sequence: AtomicU32,
+    /// Not zero when somebody may sleep.
+    pub(super) waiting: AtomicU32,
+    /// How far the other side must have come to make it worth waking; for room only.
+    pub(super) wanted: AtomicU64,
+    pub(super) spin: Spin,
+}
+
+impl Header {
+    /// Tells the locks that they lie in shared memory now, before anybody else knows them.
+    pub(crate) fn place(&self, here: LastPlace) {
+        self.items.0.turn.placed(here);
+        self.room.0.turn.placed(here);
+    }
+}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(Header, put) == 64);
+    assert!(offset_of!(Header, tail) == 128);
+    assert!(offset_of!(Header, get) == 192);
+    assert!(offset_of!(Header, head) == 256);
+    assert!(offset_of!(Header, items) == 320);
+    assert!(offset_of!(Header, room) == 448);
+    assert!(size_of::<Header>() == 576);
+};
+
+/// A place in the queue: how many messages lie before it since the beginning, and how many bytes
+/// of records; both wrap. One word, so that one store commits a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark(u64);
+
+impl Mark {
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(super) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn new(messages: u32, bytes: u32) -> Self {
+        Self(u64::from(messages) << 32 | u64::from(bytes))
+    }
+
+    pub(super) fn messages(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(super) fn bytes(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The place behind one message more, with a record of `size` bytes.
+    pub(super) fn behind(self, size: u64) -> Self {
+        Self::new(
+            self.messages().wrapping_add(1),
+            self.bytes().wrapping_add(size as u32),
+        )
+    }
+
+    /// The messages from `earlier` to here.
+    pub(super) fn messages_since(self, earlier: Self) -> u32 {
+        self.messages().wrapping_sub(earlier.messages())
+    }
+
+    /// The bytes of records from `earlier` to here.
+    pub(super) fn bytes_since(self, earlier: Self) -> u64 {
+        self.bytes().wrapping_sub(earlier.bytes()).into()
+    }
+
+    /// Whether this place is at `other` or behind it, in messages and in bytes.
+    pub(super) fn has_reached(self, other: Self) -> bool {
+        let is_behind = |mine: u32, other: u32| mine.wrapping_sub(other) as i32 >= 0;
+        is_behind(self.messages(), other.messages()) && is_behind(self.bytes(), other.bytes())
+    }
+}
+
+/// What a record's payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An encoded value.
+    Plain,
+    /// An encoded value with handles in it: it is unpacked before the producer learns that it was
+    /// taken.
+    Holding,
+    /// The handle of a region with an encoded value.
+    Region,
+}
+
+/// The head of a record in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordHead {
+    pub(super) kind: Kind,
+    pub(super) length: u32,
+}
+
+impl RecordHead {
+    pub(super) fn to_bits(self) -> u64 {
+        let kind: u64 = match self.kind {
+            Kind::Plain => 1,
+            Kind::Holding => 2,
+            Kind::Region => 3,
+        };
+        kind << 32 | u64::from(self.length)
+    }
+
+    /// `None` when no record has such a head.
+    pub(super) fn from_bits(bits: u64) -> Option<Self> {
+        let kind = match bits >> 32 {
+            1 => Kind::Plain,
+            2 => Kind::Holding,
+            3 => Kind::Region,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            length: bits as u32,
+        })
+    }
+
+    /// The bytes that the record takes.
+    pub(super) fn size(self) -> u64 {
+        record_size(self.length.into())
+    }
+}
+
+/// The bytes that a record with `length` bytes of payload takes.
+pub(super) const fn record_size(length: u64) -> u64 {
+    RECORD_HEAD + length.next_multiple_of(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_count_messages_and_bytes_apart_and_wrap() {
+        let near_the_end = Mark::new(u32::MAX, u32::MAX - 7);
+        let after = near_the_end.behind(24).behind(8);
+        assert_eq!(after.messages_since(near_the_end), 2);
+        assert_eq!(after.bytes_since(near_the_end), 32);
+        assert!(after.has_reached(near_the_end) && !near_the_end.has_reached(after));
+        assert!(after.has_reached(after));
+        assert_eq!(Mark::from_bits(after.to_bits()), after);
+    }
+
+    #[test]
+    fn heads_of_records_are_read_as_they_were_written() {
+        for kind in [Kind::Plain, Kind::Holding, Kind::Region] {
+            let head = RecordHead { kind, length: 17 };
+            assert_eq!(RecordHead::from_bits(head.to_bits()), Some(head));
+            assert_eq!(head.size(), 32);
+        }
+        assert_eq!(RecordHead::from_bits(17), None);
+    }
+}

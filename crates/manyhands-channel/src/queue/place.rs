@@ -1,0 +1,60 @@
+//! Sections, turns, and sleeping at a place; `raw.rs` tells how they work together.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+use manyhands_os::Deadline;
+use manyhands_os::futex::{self, Scope};
+use manyhands_os::process::thread_id;
+use manyhands_sync::LockGuard;
+use manyhands_sync::raw::{ShortGuard, ShortLock};
+
+use super::layout::Place;
+use super::raw::Stop;
+
+/// Enters a section, which is whole at each instruction; `None` when the deadline passed.
+pub(super) fn enter(section: &ShortLock, deadline: Deadline) -> Option<ShortGuard<'_>> {
+    let mut inside = section.lock_deadline(deadline)?;
+    if inside.owner_died() {
+        inside.mark_consistent();
+    }
+    Some(inside)
+}
+
+/// Takes the turn to sleep at a place.
+pub(super) fn turn(place: &Place, deadline: Deadline) -> Result<LockGuard<'_, ()>, Stop> {
+    use manyhands_sync::LockTimeoutError as Error;
+    if place.turn.inspect().thread == Some(thread_id()) {
+        return Err(Stop::Reentered);
+    }
+    // Forms without a deadline look for deadlocks where that is on; here there is none to find.
+    let long = std::time::Duration::MAX;
+    match place
+        .turn
+        .lock_timeout(deadline.remaining().unwrap_or(long))
+    {
+        Ok(turn) => Ok(turn),
+        Err(Error::OwnerDied { mut guard, .. }) => {
+            guard.mark_consistent();
+            Ok(guard)
+        }
+        Err(Error::TimedOut { .. }) => Err(Stop::TimedOut),
+        Err(Error::TooManyHeld) => Err(Stop::TooManyHeld),
+        Err(_) => Err(Stop::Corrupt),
+    }
+}
+
+/// Notes that somebody is going to sleep; inside of the section of who will wake.
+pub(super) fn lie_down(place: &Place) -> u32 {
+    // Relaxed: both are changed in this section only.
+    place.waiting.store(1, Relaxed);
+    place.sequence.load(Relaxed)
+}
+
+/// Wakes who sleeps; inside of the section, before the change is committed.
+pub(super) fn rouse(place: &Place) {
+    let sequence: &AtomicU32 = &place.sequence;
+    // Relaxed: changed in this section only; the kernel compares it.
+    sequence.store(sequence.load(Relaxed).wrapping_add(1), Relaxed);
+    futex::wake_all(sequence, Scope::Shared);
+}

@@ -1,0 +1,309 @@
+//! Queues between processes, and what is in them when producers and consumers are killed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Duration;
+
+use manyhands_channel::{GetError, PutError, Queue};
+use manyhands_process::Process;
+use manyhands_shm::{Shareable, Shared};
+use manyhands_tests::storm::Random;
+
+use crate::{LONG, until};
+
+/// Gets all there is, to the end, and tells how many and their sum.
+fn add_up(queue: Queue<u64>) -> (u64, u64) {
+    let (mut count, mut sum) = (0, 0);
+    loop {
+        match queue.get_timeout(LONG) {
+            Ok(value) => {
+                count += 1;
+                sum += value;
+            }
+            Err(GetError::Closed) => return (count, sum),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn put_all(queue: Queue<u64>, from: u64, to: u64) {
+    for value in from..to {
+        queue.put_timeout(&value, LONG).expect("it is open");
+    }
+}
+
+/// Passes the queue on, as processes do.
+fn put_by_a_grandchild(queue: Queue<u64>, value: u64) {
+    queue.put(&value).expect("it is open");
+    let mut child = Process::spawn(put_all, (queue, value + 1, value + 2)).expect("a grandchild");
+    child.join().expect("it returns");
+}
+
+#[test]
+fn mpqueue_many_processes_put_and_get_and_nothing_is_lost_or_doubled() {
+    const EACH: u64 = 5_000;
+    for items in [1, 1 << 20] {
+        let queue = Queue::bounded(items).expect("room");
+        let consumers =
+            [(); 3].map(|()| Process::spawn(add_up, (queue.clone(),)).expect("a child"));
+        let producers = [0, 1, 2].map(|number| {
+            let range = (queue.clone(), number * EACH, (number + 1) * EACH);
+            Process::spawn(put_all, range).expect("a child")
+        });
+        for mut producer in producers {
+            producer.join().expect("it returns");
+        }
+        queue.close();
+        let mut all = (0, 0);
+        for mut consumer in consumers {
+            let (count, sum) = consumer.join().expect("it returns");
+            all = (all.0 + count, all.1 + sum);
+        }
+        assert_eq!(all, (3 * EACH, 3 * EACH * (3 * EACH - 1) / 2));
+    }
+}
+
+#[test]
+fn mpqueue_01_02_bounded_one_is_full_until_a_child_has_taken_all() {
+    let queue = Queue::bounded(6).expect("room");
+    put_all(queue.clone(), 0, 6);
+    assert!(matches!(queue.try_put(&6), Err(PutError::Full)));
+    queue.close();
+    let mut child = Process::spawn(add_up, (queue.clone(),)).expect("a child");
+    assert_eq!(child.join().expect("it returns"), (6, 15));
+    assert!(queue.is_empty() && queue.stats().most_items == 6);
+}
+
+#[test]
+fn mpqueue_15_queue_that_a_child_passes_on_to_a_grandchild_is_the_same() {
+    let queue = Queue::new().expect("room");
+    let mut child = Process::spawn(put_by_a_grandchild, (queue.clone(), 7)).expect("a child");
+    child.join().expect("it returns");
+    assert_eq!((queue.get().ok(), queue.get().ok()), (Some(7), Some(8)));
+}
+
+fn put_and_wait(queue: Queue<Shared<AtomicU64>>, more: Queue<u64>) -> u64 {
+    let value = Shared::new(AtomicU64::new(41)).expect("room");
+    queue.put(&value).expect("it is open");
+    more.get().expect("it is told to go on")
+}
+
+#[test]
+fn handle_that_a_child_puts_arrives_while_it_lives() {
+    let (queue, more) = (Queue::new().expect("room"), Queue::new().expect("room"));
+    let arguments = (queue.clone(), more.clone());
+    let mut child = Process::spawn(put_and_wait, arguments).expect("a child");
+    let value = queue.get_timeout(LONG).expect("a value");
+    more.put(&3).expect("it is open");
+    assert_eq!(child.join().expect("it returns"), 3);
+    assert_eq!(value.load(Relaxed), 41);
+}
+
+#[test]
+fn handle_whose_child_was_killed_is_told_as_gone_and_the_queue_goes_on() {
+    let (queue, more) = (Queue::new().expect("room"), Queue::new().expect("room"));
+    let arguments = (queue.clone(), more.clone());
+    let mut child = Process::spawn(put_and_wait, arguments).expect("a child");
+    until(|| queue.len() == 1);
+    child.kill().expect("it lives");
+    assert!(child.join().is_err());
+    // The dead one's blocks go when somebody has noticed; until then the value is there.
+    match queue.get() {
+        Ok(value) => assert_eq!(value.load(Relaxed), 41),
+        Err(error) => assert!(matches!(error, GetError::Undecodable(_)), "{error}"),
+    }
+    queue
+        .put(&Shared::new(AtomicU64::new(1)).expect("room"))
+        .expect("it is open");
+    assert_eq!(queue.get().expect("a value").load(Relaxed), 1);
+}
+
+/// How many values a producer puts at most; then its storm has blown over.
+const MOST: usize = 4096;
+
+/// What is known of one producer, in memory that outlives it: how many of its `put` have returned,
+/// and then which of its values were got, a bit each.
+type Producer = [AtomicU64; 1 + MOST / 64];
+
+/// What all processes of the storm see.
+#[derive(Shareable)]
+struct Storm {
+    is_over: AtomicU64,
+    /// Values that came twice, not whole, or behind a later one of the same producer.
+    wrong: [AtomicU64; 3],
+}
+
+type Value = Vec<u64>;
+
+/// The bytes tell whose it is, which, and whether it is whole; lengths differ.
+fn value(producer: usize, number: u64) -> Value {
+    let word = (producer as u64) << 32 | number;
+    vec![word; 1 + (number % 40) as usize]
+}
+
+fn produce(
+    queue: Queue<Value>,
+    producers: Shared<[Producer]>,
+    storm: Shared<Storm>,
+    producer: usize,
+) {
+    for number in 0..MOST as u64 {
+        if storm.is_over.load(Relaxed) != 0 {
+            return;
+        }
+        queue.put(&value(producer, number)).expect("it is open");
+        // Release: pairs with the Acquire of the driver.
+        producers[producer][0].store(number + 1, Release);
+    }
+}
+
+fn consume(queue: Queue<Value>, producers: Shared<[Producer]>, storm: Shared<Storm>) {
+    let mut last = BTreeMap::new();
+    loop {
+        let words = match queue.get() {
+            Ok(words) => words,
+            Err(GetError::Closed) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let word = words.first().copied().unwrap_or(u64::MAX);
+        let (producer, number) = ((word >> 32) as usize, word & 0xffff_ffff);
+        let is_whole = producer < producers.len() && words == value(producer, number);
+        if !is_whole {
+            storm.wrong[1].fetch_add(1, Relaxed);
+            continue;
+        }
+        let bit = 1 << (number % 64);
+        let got = &producers[producer][1 + number as usize / 64];
+        if got.fetch_or(bit, Relaxed) & bit != 0 {
+            storm.wrong[0].fetch_add(1, Relaxed);
+        }
+        if last.insert(producer, number) > Some(number) {
+            storm.wrong[2].fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// The processes of the storm, and what they share.
+struct Crowd {
+    queue: Queue<Value>,
+    producers: Shared<[Producer]>,
+    storm: Shared<Storm>,
+    /// The next producer's number.
+    next: usize,
+    putting: Vec<Process<()>>,
+    getting: Vec<Process<()>>,
+}
+
+impl Crowd {
+    fn gather(most: usize) -> Self {
+        let queue = Queue::builder().items(50).bytes(8192).build();
+        let storm = Storm {
+            is_over: AtomicU64::new(0),
+            wrong: [const { AtomicU64::new(0) }; 3],
+        };
+        let none = |_| [const { AtomicU64::new(0) }; _];
+        let mut crowd = Self {
+            queue: queue.expect("room"),
+            producers: Shared::<[Producer]>::from_fn(most, none).expect("room"),
+            storm: Shared::new(storm).expect("room"),
+            next: 0,
+            putting: Vec::new(),
+            getting: Vec::new(),
+        };
+        for _ in 0..4 {
+            let producer = crowd.producer();
+            crowd.putting.push(producer);
+            let consumer = crowd.consumer();
+            crowd.getting.push(consumer);
+        }
+        crowd
+    }
+
+    fn producer(&mut self) -> Process<()> {
+        let (queue, producers) = (self.queue.clone(), self.producers.clone());
+        let arguments = (queue, producers, self.storm.clone(), self.next);
+        self.next += 1;
+        Process::spawn(produce, arguments).expect("a child")
+    }
+
+    fn consumer(&self) -> Process<()> {
+        let (queue, producers) = (self.queue.clone(), self.producers.clone());
+        Process::spawn(consume, (queue, producers, self.storm.clone())).expect("a child")
+    }
+
+    /// Kills the process after a moment, unless it has put all it may; and replaces it.
+    fn replace(&mut self, victim: usize, pause: Duration) {
+        let process = match victim.checked_sub(4) {
+            None => &mut self.putting[victim],
+            Some(victim) => &mut self.getting[victim],
+        };
+        match process.join_timeout(pause) {
+            Ok(None) => process.kill().expect("it is ours"),
+            Ok(Some(())) => {}
+            Err(error) => panic!("{error}"),
+        }
+        // By the kill, or with its value taken before.
+        drop(process.join());
+        match victim.checked_sub(4) {
+            None => self.putting[victim] = self.producer(),
+            Some(victim) => self.getting[victim] = self.consumer(),
+        }
+    }
+
+    /// Lets all come to their end.
+    fn send_home(&mut self) {
+        self.storm.is_over.store(1, Relaxed);
+        let joined = |process: &mut Process<()>| process.join_timeout(LONG).expect("it returns");
+        assert!(self.putting.iter_mut().map(joined).all(|end| end.is_some()));
+        self.queue.close();
+        assert!(self.getting.iter_mut().map(joined).all(|end| end.is_some()));
+        assert!(self.queue.is_empty());
+    }
+
+    /// How many values were put by calls that returned, and how many of these nobody got.
+    fn put_and_lost(&self) -> (u64, u64) {
+        let (mut put, mut lost) = (0, 0);
+        for [returned, got @ ..] in self.producers.iter() {
+            // Acquire: pairs with the Release of the producer, which is gone.
+            let returned = returned.load(Acquire);
+            let word = |number: u64| got[number as usize / 64].load(Relaxed);
+            let is_got = |number: &u64| word(*number) >> (number % 64) & 1 != 0;
+            put += returned;
+            lost += (0..returned).filter(|number| !is_got(number)).count() as u64;
+            // One more may have been put by a call that did not return, and no other.
+            assert_eq!((returned + 1..MOST as u64).find(is_got), None);
+        }
+        (put, lost)
+    }
+}
+
+/// Eight processes on one queue, one of them killed every millisecond or two.
+#[test]
+fn queue_loses_at_most_what_killed_consumers_had_taken() {
+    let long = std::env::var_os("MANYHANDS_LONG").is_some();
+    let kills = if long { 10_000 } else { 500 };
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let mut crowd = Crowd::gather(kills + 8);
+    let mut killed_consumers = 0;
+    for _ in 0..kills {
+        let victim = random.below(8) as usize;
+        killed_consumers += u64::from(victim >= 4);
+        crowd.replace(victim, Duration::from_micros(random.below(2_000)));
+    }
+    crowd.send_home();
+    let (put, lost) = crowd.put_and_lost();
+    let wrong = crowd
+        .storm
+        .wrong
+        .each_ref()
+        .map(|count| count.load(Relaxed));
+    assert_eq!(wrong, [0; 3], "doubled, torn, out of order");
+    assert!(
+        lost <= killed_consumers && put > 1000,
+        "{put} put, {lost} lost"
+    );
+    println!("{kills} kills, {put} put, {lost} lost by {killed_consumers} killed consumers");
+}

@@ -1,0 +1,351 @@
+//! The queue of `manyhands-channel`: a value is there as a whole or not at all, once, and nobody who
+//! waits is forgotten.
+//!
+//! There is always room for, or always somebody who takes, all that survivors put: so each of them
+//! gets on, with the newcomer's help, whether or not the victim came to its end. But before it helps,
+//! the newcomer looks whether they did what they could without it: a value that lies in the queue
+//! while somebody sleeps for one is a wake-up that was lost.
+
+use std::cell::RefCell;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::{Duration, Instant};
+
+use manyhands_channel::{GetError, PutError, Queue};
+
+use super::family::{self, Letter};
+use crate::place::{Place, Placed};
+use crate::step::{Outcome, Scene, Subject};
+
+const PEERS: usize = 2;
+
+/// How long survivors get for what they must do without help.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Who has put a value; its bytes tell whether it is whole.
+const VICTIM: u8 = 0;
+const PEER: u8 = 1;
+const HOLDER: u8 = 2;
+const NEWCOMER: u8 = 3;
+
+type Value = [u8; 24];
+
+/// What lies in the place beside the queue.
+#[repr(C)]
+struct Table {
+    queue: Letter,
+    /// Whether the victim's call has returned.
+    returned: AtomicU64,
+    /// How often a value of each was taken by somebody who lives.
+    taken: [AtomicU64; 4],
+}
+
+// SAFETY: atomics only; zero is empty; nothing to drop.
+unsafe impl Placed for Table {}
+
+thread_local! {
+    static QUEUE: RefCell<Option<Queue<Value>>> = const { RefCell::new(None) };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Put,
+    Get,
+    Close,
+}
+
+struct Case {
+    operation: &'static str,
+    scenes: &'static [Scene],
+    act: Act,
+    peers: Act,
+    /// The most values; as many are there at first as `full` says.
+    items: usize,
+    full: bool,
+}
+
+static CASES: [Case; 6] = [
+    Case {
+        operation: "put",
+        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
+        act: Act::Put,
+        peers: Act::Get,
+        items: 8,
+        full: false,
+    },
+    Case {
+        operation: "get",
+        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
+        act: Act::Get,
+        peers: Act::Put,
+        items: 1,
+        full: true,
+    },
+    Case {
+        operation: "put when full",
+        scenes: &[Scene::Woken, Scene::Robbed],
+        act: Act::Put,
+        peers: Act::Put,
+        items: 1,
+        full: false,
+    },
+    Case {
+        operation: "get when empty",
+        scenes: &[Scene::Woken, Scene::Robbed],
+        act: Act::Get,
+        peers: Act::Get,
+        items: 8,
+        full: false,
+    },
+    Case {
+        operation: "close, empty",
+        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
+        act: Act::Close,
+        peers: Act::Get,
+        items: 1,
+        full: false,
+    },
+    Case {
+        operation: "close, full",
+        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
+        act: Act::Close,
+        peers: Act::Put,
+        items: 1,
+        full: true,
+    },
+];
+
+/// The subjects of this file.
+pub fn subjects() -> Vec<&'static dyn Subject> {
+    CASES.iter().map(|case| case as &dyn Subject).collect()
+}
+
+fn value(who: u8) -> Value {
+    let mut value = [17 * who; 24];
+    value[0] = who;
+    value
+}
+
+impl Table {
+    fn queue(&self) -> Queue<Value> {
+        family::receive(&self.queue)
+    }
+
+    /// Takes note of a value that was taken; whose it is, if it is whole.
+    fn note(&self, taken: &Value) -> Option<u8> {
+        let who = taken[0];
+        let is_whole = *taken == value(who);
+        let counter = self.taken.get(usize::from(who)).filter(|_| is_whole)?;
+        counter.fetch_add(1, Relaxed);
+        Some(who)
+    }
+
+    fn taken(&self, who: u8) -> u64 {
+        self.taken[usize::from(who)].load(Relaxed)
+    }
+}
+
+/// Gets until `enough`, which is looked at after each value.
+fn get_until(table: &Table, queue: &Queue<Value>, enough: impl Fn(u8) -> bool) -> Outcome {
+    loop {
+        match queue.get_timeout(GRACE).map(|value| table.note(&value)) {
+            Ok(Some(who)) if enough(who) => return Outcome::Fine,
+            Ok(Some(_)) => {}
+            Ok(None) => return Outcome::Unflagged,
+            Err(_) => return Outcome::Lost,
+        }
+    }
+}
+
+/// Waits until others have made the queue hold so many values.
+fn comes_to(queue: &Queue<Value>, len: usize) -> bool {
+    let end = Instant::now() + GRACE;
+    while queue.len() != len {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+impl Case {
+    fn put(&self, queue: &Queue<Value>, who: u8) {
+        queue.put(&value(who)).expect("it is open");
+    }
+
+    /// What the newcomer does for consumers that wait.
+    fn feed(&self, table: &Table, queue: &Queue<Value>) -> Outcome {
+        if !comes_to(queue, 0) {
+            return Outcome::Lost;
+        }
+        (0..=PEERS).for_each(|_| self.put(queue, NEWCOMER));
+        get_until(table, queue, |_| true)
+    }
+
+    /// What the newcomer does for producers that wait.
+    fn drain(&self, table: &Table, queue: &Queue<Value>) -> Outcome {
+        if table.taken(PEER) == 0 && !comes_to(queue, 1) {
+            return Outcome::Lost;
+        }
+        get_until(table, queue, |_| table.taken(PEER) == PEERS as u64)
+    }
+}
+
+impl Subject for Case {
+    fn object(&self) -> &'static str {
+        "Queue"
+    }
+
+    fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    fn scenes(&self) -> &'static [Scene] {
+        self.scenes
+    }
+
+    fn peers(&self) -> usize {
+        PEERS
+    }
+
+    /// Much of it is encoding, which is the same wherever it stops.
+    fn stride(&self) -> u32 {
+        5
+    }
+
+    fn has_host(&self) -> bool {
+        true
+    }
+
+    fn invite(&self) {
+        family::invite();
+    }
+
+    fn arrive(&self) {
+        family::arrive();
+    }
+
+    fn set_up(&self, place: Place) {
+        family::count();
+        let queue = Queue::bounded(self.items).expect("the arena is large");
+        if self.full {
+            self.put(&queue, HOLDER);
+        }
+        family::send(&place.at::<Table>().queue, &queue);
+    }
+
+    fn audit(&self, _place: Place) -> Outcome {
+        family::audit()
+    }
+
+    fn reset(&self, _place: Place) {
+        family::open();
+    }
+
+    fn warm(&self, _spare: Place) {
+        let queue = Queue::bounded(1).expect("the arena is large");
+        self.put(&queue, VICTIM);
+        assert!(queue.try_put(&value(VICTIM)).is_err());
+        assert!(queue.get().is_ok());
+        assert!(queue.try_get().is_err());
+        queue.close();
+    }
+
+    fn before(&self, place: Place) {
+        QUEUE.set(Some(place.at::<Table>().queue()));
+    }
+
+    fn act(&self, place: Place) {
+        QUEUE.with_borrow(|queue| {
+            let queue = queue.as_ref().expect("made before");
+            match self.act {
+                Act::Put => self.put(queue, VICTIM),
+                Act::Get => drop(queue.get().expect("a value comes")),
+                Act::Close => queue.close(),
+            }
+        });
+        place.at::<Table>().returned.store(1, Release);
+    }
+
+    fn peer(&self, place: Place) -> Outcome {
+        let table: &Table = place.at();
+        let queue = table.queue();
+        let closes = self.act == Act::Close;
+        match self.peers {
+            Act::Get => match queue.get() {
+                Ok(value) if table.note(&value).is_some() => Outcome::Fine,
+                Ok(_) => Outcome::Unflagged,
+                Err(GetError::Closed) if closes => Outcome::OwnerDied,
+                Err(_) => Outcome::Refused,
+            },
+            Act::Put => match queue.put(&value(PEER)) {
+                Ok(()) => Outcome::Fine,
+                Err(PutError::Closed) if closes => Outcome::OwnerDied,
+                Err(_) => Outcome::Refused,
+            },
+            Act::Close => Outcome::Refused,
+        }
+    }
+
+    /// The newcomer looks whether it is.
+    fn is_waiting_right(&self, _place: Place) -> bool {
+        true
+    }
+
+    fn settle(&self, place: Place) -> Outcome {
+        let table: &Table = place.at();
+        let queue = table.queue();
+        match (self.act, self.peers) {
+            (Act::Close, _) => {
+                queue.close();
+                let is_full = queue.put(&value(NEWCOMER)).is_err();
+                match queue.shutdown() <= 1 && is_full {
+                    true => Outcome::Fine,
+                    false => Outcome::Refused,
+                }
+            }
+            (_, Act::Put) => self.drain(table, &queue),
+            (..) => self.feed(table, &queue),
+        }
+    }
+
+    fn hold(&self, place: Place) {
+        if self.act == Act::Put {
+            self.put(&place.at::<Table>().queue(), HOLDER);
+        }
+    }
+
+    fn release(&self, place: Place) {
+        let table: &Table = place.at();
+        match self.act {
+            Act::Put => drop(table.queue().get().expect("one is there")),
+            _ => self.put(&table.queue(), HOLDER),
+        }
+    }
+
+    fn rob(&self, place: Place) {
+        let table: &Table = place.at();
+        match self.act {
+            Act::Put => self.put(&table.queue(), HOLDER),
+            _ => drop(table.queue().get().expect("one is there")),
+        }
+    }
+
+    fn end_robbery(&self, place: Place) {
+        self.release(place);
+    }
+
+    fn check(&self, place: Place) -> Result<(), String> {
+        let table: &Table = place.at();
+        let all = [VICTIM, PEER, HOLDER, NEWCOMER].map(|who| table.taken(who));
+        // Acquire: pairs with the Release store of the victim, which is dead.
+        let returned = table.returned.load(Acquire);
+        let is_lost = self.act == Act::Put && all[0] < returned;
+        let is_doubled = all[0] > 1 || all[1] > PEERS as u64 || all[2] > 1;
+        match is_lost || is_doubled {
+            true => Err(format!("taken: {all:?}, returned: {returned}")),
+            false => Ok(()),
+        }
+    }
+}
