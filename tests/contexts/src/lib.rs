@@ -3,7 +3,7 @@
 
 mod calls;
 
-/// [`calls::all`] for C: the number, or minus one with the reason on the standard error.
+/// `calls::all` for C: the number, or minus one with the reason on the standard error.
 #[unsafe(no_mangle)]
 pub extern "C" fn contexts_run(number: i32) -> i32 {
     calls::all(number).unwrap_or_else(|error| {
