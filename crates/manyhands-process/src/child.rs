@@ -11,7 +11,7 @@ use manyhands_shm::arena::{self, Arena, Participant};
 use manyhands_shm::handoff::{self, Parcel};
 
 use crate::code::{CallError, Trampoline};
-use crate::current::ParentProcess;
+use crate::current_process::ParentProcess;
 use crate::entry::{self, LOST};
 use crate::message::{self, Envelope, Order, Refusal, Reply};
 use crate::page::{Kind, Page, copy_into};

@@ -1,8 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod abandoned;
-mod active;
-mod bound;
+mod active_threads;
 mod callable;
 mod child;
 #[allow(
@@ -10,7 +9,7 @@ mod child;
     reason = "an address from another process of the same build becomes a function again"
 )]
 mod code;
-mod current;
+mod current_process;
 #[allow(
     unsafe_code,
     reason = "the entry hook runs before main, on what the loader and the parent give it"
@@ -28,6 +27,7 @@ mod page;
 mod panics;
 mod process;
 mod spawn;
+mod task;
 mod thread;
 mod timer;
 #[allow(
@@ -36,13 +36,12 @@ mod timer;
 )]
 mod zygote;
 
-pub use active::{ActiveThread, active_threads};
-pub use bound::Bound;
+pub use active_threads::{ActiveThread, active_threads};
 #[doc(hidden)]
 pub use callable::Witness;
 pub use callable::{Callable, Method};
 pub use code::{CallError, Code, CodeError, Trampoline};
-pub use current::{CurrentProcess, ParentProcess, current};
+pub use current_process::{CurrentProcess, ParentProcess, current};
 pub use entry::in_child;
 pub use exit::{Exit, ProcessError, SpawnError};
 pub use limits::Limits;
@@ -50,6 +49,7 @@ pub use manyhands_os::limits::CappedAllocator;
 pub use panics::{Panic, run_caught};
 pub use process::{Process, ProcessBuilder};
 pub use spawn::StartMethod;
+pub use task::Bound;
 pub use thread::{Thread, ThreadBuilder, ThreadError};
 pub use timer::Timer;
 pub use zygote::{PreloadError, Zygote};

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::current::ParentProcess;
+use crate::current_process::ParentProcess;
 use crate::limits::Limits;
 use crate::panics::Panic;
 

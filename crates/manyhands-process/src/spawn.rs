@@ -21,7 +21,7 @@ use manyhands_shm::handoff::{self, Holds, Parcel};
 
 use crate::abandoned::{self, Abandoned, Place};
 use crate::code::Code;
-use crate::current::ParentProcess;
+use crate::current_process::ParentProcess;
 use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
 use crate::limits::Limits;

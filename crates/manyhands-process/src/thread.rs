@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use manyhands_os::{Deadline, start};
 use manyhands_sync::Event;
 
-use crate::active;
+use crate::active_threads;
 use crate::panics::{Panic, run_caught};
 
 /// A function that runs in another thread, and the value that it will return.
@@ -237,7 +237,7 @@ impl ThreadBuilder {
                 // The standard library cuts inside of characters.
                 start::name_this_thread(name);
             }
-            let place = active::enter(theirs_name);
+            let place = active_threads::enter(theirs_name);
             let result = run_caught(f);
             drop(place);
             *theirs.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
