@@ -48,10 +48,6 @@ pub enum PutError {
     /// The value is too large for the queue itself, and the arena has no room for it.
     #[error("there is no room for a value so large: {0}")]
     NoSpace(#[from] NoSpace),
-    /// Another call of this thread on the queue has not returned: encoding a value must not put
-    /// another one.
-    #[error("a call on the queue inside of another one")]
-    Reentered,
     /// This thread holds as many shared locks as the kernel looks after.
     #[error("this thread holds too many locks")]
     TooManyHeld,
@@ -95,9 +91,9 @@ impl From<Stop> for PutError {
             Stop::WouldBlock => Self::Full,
             Stop::TimedOut => Self::TimedOut,
             Stop::Closed => Self::Closed,
-            Stop::Reentered => Self::Reentered,
             Stop::TooManyHeld => Self::TooManyHeld,
-            Stop::Corrupt => Self::Corrupt,
+            // No code of the user's runs while a producer has the turn: its name there is not ours.
+            Stop::Reentered | Stop::Corrupt => Self::Corrupt,
         }
     }
 }

@@ -4,7 +4,7 @@
 //!    0  bytes, items                      written once, before anybody else knows the queue
 //!   64  put section, head as last seen, peak, sealed     the producers'
 //!  128  tail                              what was committed since the beginning
-//!  192  get section, tail as last seen, closed           the consumers'
+//!  192  get section, tail as last seen, closing          the consumers'
 //!  256  head                              what was taken since the beginning
 //!  320  where a consumer sleeps, and its turn
 //!  448  where a producer sleeps, and its turn
@@ -20,10 +20,7 @@ use manyhands_sync::raw::ShortLock;
 use manyhands_sync::spin::Spin;
 use manyhands_sync::{LastPlace, Lock, Shareable};
 
-use crate::ring::Line;
-
-/// The size of a record's head.
-const RECORD_HEAD: u64 = 8;
+use crate::ring::{Line, record_size};
 
 /// The head of a queue in shared memory. Zeroed memory is a valid, empty one without capacity.
 #[repr(C)]
@@ -68,8 +65,8 @@ pub(super) struct GetSide {
     pub(super) section: ShortLock,
     /// The tail as a consumer saw it last; it only grows.
     pub(super) seen_tail: AtomicU64,
-    /// Not zero once the producers that sleep were told of the end.
-    pub(super) closed: AtomicU32,
+    /// Not zero once somebody has begun to close; whoever would sleep for room finishes it.
+    pub(super) closing: AtomicU32,
 }
 
 /// Where one sleeps; whoever else wants to sleep here waits for the turn.
@@ -203,11 +200,6 @@ impl RecordHead {
     pub(super) fn size(self) -> u64 {
         record_size(self.length.into())
     }
-}
-
-/// The bytes that a record with `length` bytes of payload takes.
-pub(super) const fn record_size(length: u64) -> u64 {
-    RECORD_HEAD + length.next_multiple_of(8)
 }
 
 #[cfg(test)]

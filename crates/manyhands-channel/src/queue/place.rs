@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::Deadline;
 use manyhands_os::futex::{self, Scope};
-use manyhands_os::process::thread_id;
+use manyhands_os::process::{Identity, thread_id};
 use manyhands_sync::LockGuard;
 use manyhands_sync::raw::{ShortGuard, ShortLock};
 
@@ -24,7 +24,10 @@ pub(super) fn enter(section: &ShortLock, deadline: Deadline) -> Option<ShortGuar
 /// Takes the turn to sleep at a place.
 pub(super) fn turn(place: &Place, deadline: Deadline) -> Result<LockGuard<'_, ()>, Stop> {
     use manyhands_sync::LockTimeoutError as Error;
-    if place.turn.inspect().thread == Some(thread_id()) {
+    let holder = place.turn.inspect();
+    // In another namespace a thread may have the same number.
+    let is_here = || holder.process.is_none_or(|who| who == Identity::current());
+    if holder.thread == Some(thread_id()) && is_here() {
         return Err(Stop::Reentered);
     }
     // Forms without a deadline look for deadlocks where that is on; here there is none to find.

@@ -19,8 +19,16 @@
 //! it believes that there is nothing. Producers that wait for room do the same with the sides
 //! exchanged. Neither section is ever entered inside of the other.
 //!
-//! The spelling-out of a stale `waiting` (its owner died, or gave up) costs a system call that wakes
+//! A `waiting` that is not true any more (who set it died, or gave up) costs a system call that wakes
 //! nobody, once.
+//!
+//! # Closing
+//!
+//! Both sides must be told, and no store tells both. First, in the consumers' section, who sleeps for
+//! room is woken, and `closing` set; then, in the producers', who sleeps for a message is woken, and
+//! `sealed` set: now the queue is closed. A queue that is closing, and whose closer was killed, is
+//! open: everybody puts and gets. But nobody lies down for room in it: whoever would, or is woken
+//! from that, seals it. So either all sleepers are told, or none and the queue is open.
 //!
 //! # Messages with handles
 //!
@@ -36,9 +44,9 @@ use manyhands_os::futex::{self, Scope};
 use manyhands_shm::Region;
 use manyhands_sync::LockGuard;
 
-use super::layout::{Header, Kind, Mark, Place, RecordHead, record_size};
+use super::layout::{Header, Kind, Mark, Place, RecordHead};
 use super::place::{enter, lie_down, rouse, turn};
-use crate::ring::{Corrupt, Mapped, Patience, place_locks};
+use crate::ring::{Corrupt, Mapped, Patience, RECORD_HEAD, place_locks, record_size};
 
 /// The bytes of a queue in its region.
 pub(super) type Memory = Mapped<Header>;
@@ -219,10 +227,14 @@ impl RawQueue {
             if let Some(mark) = self.try_put(kind, payload, deadline)? {
                 return Ok(mark);
             }
+            if self.is_closing() {
+                self.seal();
+                continue;
+            }
             if deadline.has_passed() {
                 return Err(Stop::TimedOut);
             }
-            let has_room = || self.looks_roomy(size) || self.is_closed();
+            let has_room = || self.looks_roomy(size) || self.is_closing();
             room.spin.wait(deadline, has_room, || {
                 if let Some(expected) = self.lie_down_for_room(size, deadline) {
                     futex::wait(&room.sequence, expected, Scope::Shared, deadline);
@@ -237,8 +249,7 @@ impl RawQueue {
             match self.look(into, false, in_section(patience))? {
                 Look::Taken => return Ok(Message::Taken),
                 Look::NeedsRoom(length) => into.reserve(length),
-                Look::Nothing => break,
-                Look::NeedsTurn | Look::Seen(_) => break,
+                Look::Nothing | Look::NeedsTurn | Look::Seen(_) => break,
             }
         }
         let items = &self.memory.head().items.0;
@@ -285,21 +296,30 @@ impl RawQueue {
     }
 
     /// Lets nobody put any more. What is in the queue stays.
-    ///
-    /// Who is killed in the middle of it may have told the consumers, and not yet the producers that
-    /// wait for room; these learn it when somebody takes a message.
     pub(super) fn close(&self) {
+        let head = self.memory.head();
+        if let Some(_inside) = enter(&head.get.0.section, Deadline::NEVER) {
+            rouse(&head.room.0);
+            // Relaxed: whoever acts on it has passed this section, or finds it later.
+            head.get.0.closing.store(1, Relaxed);
+        }
+        self.seal();
+    }
+
+    /// The second half of closing.
+    fn seal(&self) {
         let head = self.memory.head();
         if let Some(_inside) = enter(&head.put.0.section, Deadline::NEVER) {
             rouse(&head.items.0);
             // Release: partner is the load in `is_closed`.
             head.put.0.sealed.store(1, Release);
         }
-        if let Some(_inside) = enter(&head.get.0.section, Deadline::NEVER) {
-            rouse(&head.room.0);
-            // Relaxed: read in this section only.
-            head.get.0.closed.store(1, Relaxed);
-        }
+    }
+
+    /// Whether somebody has begun to close, and perhaps died of it.
+    fn is_closing(&self) -> bool {
+        // Relaxed: see `close`.
+        self.memory.head().get.0.closing.load(Relaxed) != 0
     }
 
     /// Takes all messages at once, unread; returns how many.
@@ -348,7 +368,7 @@ impl RawQueue {
         };
         self.memory
             .store_head(self.offset(tail.bytes()), record.to_bits());
-        let start = self.offset(tail.bytes().wrapping_add(8));
+        let start = self.payload(tail);
         let first = (self.bytes - start).min(payload.len() as u64) as usize;
         let (before, after) = payload.split_at(first);
         self.memory.write(start, before);
@@ -390,7 +410,7 @@ impl RawQueue {
         if ((into.capacity() - into.len()) as u64) < length {
             return Ok(Look::NeedsRoom(length as usize));
         }
-        let start = self.offset(front.start.bytes().wrapping_add(8));
+        let start = self.payload(front.start);
         let first = (self.bytes - start).min(length);
         self.memory.append(start, first, into);
         if length > first {
@@ -477,9 +497,7 @@ impl RawQueue {
         // Acquire: partner is the store in `try_put`.
         let tail = Mark::from_bits(head.tail.0.load(Acquire));
         let is_full = !self.has_room(self.taken(), tail, size).ok()?;
-        // Relaxed: changed in this section only.
-        let goes_on = head.get.0.closed.load(Relaxed) == 0;
-        (is_full && goes_on).then(|| {
+        (is_full && !self.is_closing()).then(|| {
             let room = &head.room.0;
             let end = tail.behind(size);
             let wanted = Mark::new(
@@ -504,6 +522,11 @@ impl RawQueue {
             return Err(Stop::Corrupt);
         }
         Ok(tail.messages_since(head) < self.items && used + size <= self.bytes)
+    }
+
+    /// Where the payload of the record at a place begins; it may wrap.
+    fn payload(&self, record: Mark) -> u64 {
+        self.offset(record.bytes().wrapping_add(RECORD_HEAD as u32))
     }
 
     fn offset(&self, position: u32) -> u64 {

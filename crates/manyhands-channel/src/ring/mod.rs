@@ -30,7 +30,7 @@ pub(crate) use error::Who;
 #[cfg(not(loom))]
 pub use error::{RecvError, RingError, SendError};
 #[cfg(not(loom))]
-pub(crate) use layout::Line;
+pub(crate) use layout::{Line, RECORD_HEAD, record_size};
 #[cfg(not(loom))]
 pub(crate) use memory::{Mapped, bytes_of, place_locks, region_of};
 #[cfg(not(loom))]
