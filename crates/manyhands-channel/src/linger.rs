@@ -38,28 +38,36 @@ impl Lingering {
         }
     }
 
-    /// Drops the holds of messages that were received.
+    /// Drops the holds of messages that were received, and looks through what was left behind.
+    ///
+    /// What is dropped may run code of the user's; see [`take_received`](Self::take_received).
     pub(crate) fn release(&mut self) {
         if self.has_passed.is_some() {
-            self.drop_received();
+            drop(self.take_received());
             sweep(None);
         }
     }
 
-    fn drop_received(&mut self) {
+    /// The holds of messages that were received; to be dropped outside of all locks, since the last
+    /// hold of a value runs the value's destructor.
+    pub(crate) fn take_received(&mut self) -> Vec<Holds> {
+        let mut received = Vec::new();
         if let Some(has_passed) = &mut self.has_passed {
-            let mut received = |(position, _): &mut (u64, Holds)| has_passed(*position);
-            while self.holds.pop_front_if(&mut received).is_some() {}
+            let mut is_received = |(position, _): &mut (u64, Holds)| has_passed(*position);
+            while let Some((_, holds)) = self.holds.pop_front_if(&mut is_received) {
+                received.push(holds);
+            }
         }
         if self.holds.is_empty() {
             self.has_passed = None;
         }
+        received
     }
 }
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        self.drop_received();
+        drop(self.take_received());
         if !self.holds.is_empty() {
             sweep(Some(Lingering {
                 has_passed: self.has_passed.take(),
@@ -70,14 +78,14 @@ impl Drop for Lingering {
 }
 
 /// Looks through what was left behind, and adds to it.
-fn sweep(newcomer: Option<Lingering>) {
+pub(crate) fn sweep(newcomer: Option<Lingering>) {
     let mut left = left_behind();
     let mut all = std::mem::take(&mut *left);
     all.extend(newcomer);
     // Not under the lock: a hold may be a sender, whose drop comes here again.
     drop(left);
     for lingering in &mut all {
-        lingering.drop_received();
+        drop(lingering.take_received());
     }
     all.retain(|lingering| !lingering.holds.is_empty());
     left_behind().append(&mut all);

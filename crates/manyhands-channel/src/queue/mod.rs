@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use error::{GetError, PutError, QueueError};
 
-use crate::linger::Lingering;
+use crate::linger::{self, Lingering};
 use crate::ring::{Corrupt, Patience, bytes_of, region_of};
 use layout::{Header, Kind, Mark};
 use raw::{MOST_BYTES, Message, RawQueue};
@@ -94,10 +94,10 @@ pub struct QueueStats {
     pub bytes: usize,
     /// The most bytes.
     pub most_bytes: usize,
-    /// Whether somebody may sleep who wants to get.
-    pub is_awaited: bool,
-    /// Whether somebody may sleep who wants to put.
-    pub is_full: bool,
+    /// Whether a consumer sleeps for a value; true a little longer than it does.
+    pub consumers_wait: bool,
+    /// Whether a producer sleeps for room; true a little longer than it does.
+    pub producers_wait: bool,
     /// Whether it was closed.
     pub is_closed: bool,
 }
@@ -186,15 +186,15 @@ impl<T> Queue<T> {
     /// What can be seen of the queue from outside, at once.
     pub fn stats(&self) -> QueueStats {
         let (items, bytes) = self.raw.used();
-        let (is_awaited, is_full) = self.raw.waiting();
+        let (consumers_wait, producers_wait) = self.raw.waiting();
         QueueStats {
             items: items as usize,
             most_items: self.raw.items() as usize,
             peak_items: self.raw.peak() as usize,
             bytes: bytes as usize,
             most_bytes: self.raw.bytes() as usize,
-            is_awaited,
-            is_full,
+            consumers_wait,
+            producers_wait,
             is_closed: self.raw.is_closed(),
         }
     }
@@ -328,11 +328,17 @@ impl<T: Serialize> Queue<T> {
             return;
         }
         let mut lingering = self.lingering();
-        lingering.release();
+        let received = lingering.take_received();
         lingering.keep(mark.to_bits(), holds, || {
             let mut queue = self.raw.clone();
             Box::new(move |position| queue.has_passed(Mark::from_bits(position)))
         });
+        drop(lingering);
+        if !received.is_empty() {
+            // A destructor may put into this very queue.
+            drop(received);
+            linger::sweep(None);
+        }
     }
 }
 

@@ -52,7 +52,7 @@ fn queue_02_full_one_refuses_or_waits_and_goes_on_when_one_is_taken() {
                 false => queue.put(&9),
                 true => queue.put_timeout(&9, Duration::from_secs(60)),
             });
-            until(|| queue.stats().is_full);
+            until(|| queue.stats().producers_wait);
             queue.get().expect("five are there");
             putting.join().expect("no panic").expect("room now");
         });
@@ -68,7 +68,7 @@ fn get_waits_for_a_value_or_until_its_deadline() {
     assert!(matches!(queue.get_deadline(past), Err(GetError::TimedOut)));
     thread::scope(|threads| {
         let getting = threads.spawn(|| queue.get_timeout(Duration::MAX));
-        until(|| queue.stats().is_awaited);
+        until(|| queue.stats().consumers_wait);
         queue.put(&7).expect("room");
         assert_eq!(getting.join().expect("no panic").expect("a value"), 7);
     });
@@ -108,7 +108,7 @@ fn queue_19_20_24_close_wakes_all_who_wait() {
     thread::scope(|threads| {
         let getting = [(); 3].map(|()| threads.spawn(|| empty.get()));
         let putting = [(); 3].map(|()| threads.spawn(|| full.put(&1)));
-        until(|| empty.stats().is_awaited && full.stats().is_full);
+        until(|| empty.stats().consumers_wait && full.stats().producers_wait);
         empty.close();
         full.close();
         for thread in getting {
@@ -217,7 +217,6 @@ fn queue_in_a_parcel_is_the_same_queue() {
     assert_eq!(other.get().expect("a value"), 6);
 }
 
-/// Is gone when `Gone` was dropped.
 #[derive(manyhands_shm::Shareable)]
 struct Flagged(AtomicU32);
 
@@ -254,6 +253,71 @@ fn handles_in_a_queue_that_is_dropped_are_let_go() {
     assert!(Shared::get_mut(&mut same).is_none());
     drop(queue);
     assert!(Shared::get_mut(&mut same).is_some());
+}
+
+static FAREWELLS: Mutex<Option<Queue<Shared<AtomicU32>>>> = Mutex::new(None);
+
+/// Puts a value when it is dropped.
+#[derive(manyhands_shm::Shareable)]
+struct Leaving(AtomicU32);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let queue = FAREWELLS.lock().expect("no panic").clone();
+        let value = Shared::new(AtomicU32::new(9)).expect("room");
+        queue.expect("it is set").put(&value).expect("it is open");
+    }
+}
+
+/// The queue's own list was locked while the destructors of what had been taken ran.
+#[test]
+fn simpleq_08_destructor_of_what_was_taken_may_put() {
+    let queue = Queue::<Shared<Leaving>>::new().expect("room");
+    let parcel = handoff::pack(&queue).expect("in a parcel");
+    let same: Queue<Shared<AtomicU32>> = handoff::unpack(&parcel.bytes).expect("it is alive");
+    let same = Queue {
+        lingering: Arc::clone(&queue.lingering),
+        ..same
+    };
+    *FAREWELLS.lock().expect("no panic") = Some(same.clone());
+    let leaving = || Shared::new(Leaving(AtomicU32::new(1))).expect("room");
+    queue.put(&leaving()).expect("room");
+    drop(queue.get().expect("a value"));
+    // The first one's destructor runs now.
+    queue.put(&leaving()).expect("room");
+    drop(queue.get().expect("a value"));
+    assert_eq!(same.get().expect("the farewell").load(Relaxed), 9);
+    *FAREWELLS.lock().expect("no panic") = None;
+    // The second one has nowhere to put.
+    std::mem::forget(queue);
+}
+
+/// Panics when it is decoded.
+#[derive(Debug)]
+struct Panics;
+
+impl Serialize for Panics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // With a handle, so that it is decoded in front of the queue.
+        Queue::<u8>::new().expect("room").serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Panics {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn value_whose_decoding_panics_is_gone_and_the_queue_goes_on() {
+    let queue = Queue::<Panics>::new().expect("room");
+    queue.put(&Panics).expect("room");
+    queue.put(&Panics).expect("room");
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.get()));
+    assert!(caught.is_err() && queue.len() == 1);
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.try_get()));
+    assert!(caught.is_err() && queue.is_empty());
 }
 
 /// Gets once more while it is decoded.
