@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use manyhands_channel::{GetError, PutError, Queue};
+use manyhands_shm::Region;
 
 use super::family::{self, Letter};
 use crate::place::{Place, Placed};
@@ -28,7 +29,8 @@ const PEER: u8 = 1;
 const HOLDER: u8 = 2;
 const NEWCOMER: u8 = 3;
 
-type Value = [u8; 24];
+/// With a region, it is unpacked in front of the queue.
+type Value = ([u8; 24], Option<Region>);
 
 /// What lies in the place beside the queue.
 #[repr(C)]
@@ -38,6 +40,8 @@ struct Table {
     returned: AtomicU64,
     /// How often a value of each was taken by somebody who lives.
     taken: [AtomicU64; 4],
+    /// How many peers have finished.
+    finished: AtomicU64,
 }
 
 // SAFETY: atomics only; zero is empty; nothing to drop.
@@ -62,9 +66,11 @@ struct Case {
     /// The most values; as many are there at first as `full` says.
     items: usize,
     full: bool,
+    /// Whether what the host puts has a region with it, which the host keeps until it is taken.
+    has_region: bool,
 }
 
-static CASES: [Case; 6] = [
+static CASES: [Case; 7] = [
     Case {
         operation: "put",
         scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
@@ -72,6 +78,7 @@ static CASES: [Case; 6] = [
         peers: Act::Get,
         items: 8,
         full: false,
+        has_region: false,
     },
     Case {
         operation: "get",
@@ -80,6 +87,7 @@ static CASES: [Case; 6] = [
         peers: Act::Put,
         items: 1,
         full: true,
+        has_region: false,
     },
     Case {
         operation: "put when full",
@@ -88,6 +96,7 @@ static CASES: [Case; 6] = [
         peers: Act::Put,
         items: 1,
         full: false,
+        has_region: false,
     },
     Case {
         operation: "get when empty",
@@ -96,6 +105,16 @@ static CASES: [Case; 6] = [
         peers: Act::Get,
         items: 8,
         full: false,
+        has_region: false,
+    },
+    Case {
+        operation: "get a region",
+        scenes: &[Scene::Alone, Scene::Racing],
+        act: Act::Get,
+        peers: Act::Put,
+        items: 1,
+        full: true,
+        has_region: true,
     },
     Case {
         operation: "close, empty",
@@ -104,6 +123,7 @@ static CASES: [Case; 6] = [
         peers: Act::Get,
         items: 1,
         full: false,
+        has_region: false,
     },
     Case {
         operation: "close, full",
@@ -112,6 +132,7 @@ static CASES: [Case; 6] = [
         peers: Act::Put,
         items: 1,
         full: true,
+        has_region: false,
     },
 ];
 
@@ -120,10 +141,14 @@ pub fn subjects() -> Vec<&'static dyn Subject> {
     CASES.iter().map(|case| case as &dyn Subject).collect()
 }
 
+fn bytes(who: u8) -> [u8; 24] {
+    let mut bytes = [17 * who; 24];
+    bytes[0] = who;
+    bytes
+}
+
 fn value(who: u8) -> Value {
-    let mut value = [17 * who; 24];
-    value[0] = who;
-    value
+    (bytes(who), None)
 }
 
 impl Table {
@@ -132,9 +157,9 @@ impl Table {
     }
 
     /// Takes note of a value that was taken; whose it is, if it is whole.
-    fn note(&self, taken: &Value) -> Option<u8> {
+    fn note(&self, (taken, _region): &Value) -> Option<u8> {
         let who = taken[0];
-        let is_whole = *taken == value(who);
+        let is_whole = *taken == bytes(who);
         let counter = self.taken.get(usize::from(who)).filter(|_| is_whole)?;
         counter.fetch_add(1, Relaxed);
         Some(who)
@@ -159,8 +184,12 @@ fn get_until(table: &Table, queue: &Queue<Value>, enough: impl Fn(u8) -> bool) -
 
 /// Waits until others have made the queue hold so many values.
 fn comes_to(queue: &Queue<Value>, len: usize) -> bool {
+    comes_true(|| queue.len() == len)
+}
+
+fn comes_true(what: impl Fn() -> bool) -> bool {
     let end = Instant::now() + GRACE;
-    while queue.len() != len {
+    while !what() {
         if Instant::now() > end {
             return false;
         }
@@ -169,9 +198,22 @@ fn comes_to(queue: &Queue<Value>, len: usize) -> bool {
     true
 }
 
+/// Lets this process look through what it keeps for values that were not taken yet, which it does
+/// when it puts others with regions.
+fn let_go() {
+    let queue = Queue::<Region>::new().expect("the arena is large");
+    for _ in 0..3 {
+        let region = Region::new(64).expect("the arena is large");
+        queue.put(&region).expect("it is open");
+        assert!(queue.get().is_ok());
+    }
+}
+
 impl Case {
     fn put(&self, queue: &Queue<Value>, who: u8) {
-        queue.put(&value(who)).expect("it is open");
+        let is_theirs = who == HOLDER && self.has_region;
+        let region = is_theirs.then(|| Region::new(64).expect("the arena is large"));
+        queue.put(&(bytes(who), region)).expect("it is open");
     }
 
     /// What the newcomer does for consumers that wait.
@@ -209,9 +251,13 @@ impl Subject for Case {
         PEERS
     }
 
-    /// Much of it is encoding, which is the same wherever it stops.
+    /// Much of it is encoding, which is the same wherever it stops; to begin anew with regions takes
+    /// a hundred times as long.
     fn stride(&self) -> u32 {
-        5
+        match self.has_region {
+            true => 97,
+            false => 5,
+        }
     }
 
     fn has_host(&self) -> bool {
@@ -236,6 +282,9 @@ impl Subject for Case {
     }
 
     fn audit(&self, _place: Place) -> Outcome {
+        if self.has_region {
+            let_go();
+        }
         family::audit()
     }
 
@@ -272,7 +321,7 @@ impl Subject for Case {
         let table: &Table = place.at();
         let queue = table.queue();
         let closes = self.act == Act::Close;
-        match self.peers {
+        let outcome = match self.peers {
             Act::Get => match queue.get() {
                 Ok(value) if table.note(&value).is_some() => Outcome::Fine,
                 Ok(_) => Outcome::Unflagged,
@@ -285,7 +334,9 @@ impl Subject for Case {
                 Err(_) => Outcome::Refused,
             },
             Act::Close => Outcome::Refused,
-        }
+        };
+        table.finished.fetch_add(1, Relaxed);
+        outcome
     }
 
     /// The newcomer looks whether it is.
@@ -298,6 +349,11 @@ impl Subject for Case {
         let queue = table.queue();
         match (self.act, self.peers) {
             (Act::Close, _) => {
+                // Of a queue that is closed all are told, without help.
+                let all = || table.finished.load(Relaxed) == PEERS as u64;
+                if queue.is_closed() && !comes_true(all) {
+                    return Outcome::Lost;
+                }
                 queue.close();
                 let is_full = queue.put(&value(NEWCOMER)).is_err();
                 match queue.shutdown() <= 1 && is_full {
