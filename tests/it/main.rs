@@ -1,9 +1,17 @@
 //! The integration tests: one binary, a module for each subject.
 
+#![allow(
+    unsafe_code,
+    reason = "some deaths and some forks can be had by unsafe code only"
+)]
+
 use std::time::{Duration, Instant};
 
 // Deaths at every instruction, and storms of deaths: what survives them.
 mod crash;
+
+// What processes die of, and what their parents learn.
+mod deaths;
 
 // Pipes, rings and doorbells between processes.
 mod channel;

@@ -71,6 +71,17 @@ pub enum Fault {
     Panic,
 }
 
+impl Fault {
+    /// The number of the signal that ends the process after it has noted this.
+    pub fn signal(&self) -> i32 {
+        match self {
+            Self::Signal { signal, .. } => *signal,
+            Self::StackOverflow { .. } => libc::SIGSEGV,
+            Self::MemoryLimit { .. } | Self::Panic => libc::SIGABRT,
+        }
+    }
+}
+
 impl FaultNote {
     /// An empty note.
     pub const fn new() -> Self {
@@ -171,6 +182,9 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The process whose note it is: a fork has the handler and the memory too, and its death is not
+/// that of the process it was forked from. Relaxed: stored before the note is.
+static OWNER: AtomicU32 = AtomicU32::new(0);
 /// Null until [`install`].
 static NOTE: AtomicPtr<FaultNote> = AtomicPtr::new(ptr::null_mut());
 static IS_PANICKING: OnceLock<fn() -> bool> = OnceLock::new();
@@ -179,6 +193,9 @@ static IS_PANICKING: OnceLock<fn() -> bool> = OnceLock::new();
 pub(crate) fn installed() -> Option<&'static FaultNote> {
     // Acquire: pairs with the Release store in `install`; the note's memory was ready before.
     let note = NOTE.load(Acquire);
+    if OWNER.load(Relaxed) != std::process::id() {
+        return None;
+    }
     // SAFETY: `install` stores only `&'static` references, or nobody has stored yet.
     unsafe { note.as_ref() }
 }
@@ -194,6 +211,7 @@ pub(crate) fn installed() -> Option<&'static FaultNote> {
 /// When the system refuses the handlers.
 pub fn install(note: &'static FaultNote, is_panicking: fn() -> bool) -> Result<(), OsError> {
     IS_PANICKING.get_or_init(|| is_panicking);
+    OWNER.store(std::process::id(), Relaxed);
     // Release: pairs with the Acquire load in `installed`.
     NOTE.store(ptr::from_ref(note).cast_mut(), Release);
     for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT] {

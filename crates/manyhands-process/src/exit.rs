@@ -53,32 +53,29 @@ impl Exit {
         panic: impl FnOnce() -> Panic,
         sent: u64,
     ) -> Self {
-        // A process that exited has outlived whatever it noted.
-        let fault = fault.filter(|_| !matches!(status, Status::Exited(_)));
-        match (fault, status) {
+        let (signal, core_dumped) = match status {
+            // A process that exited has outlived whatever it noted.
+            Status::Exited(code) => return Self::Exited(code),
+            Status::Signaled {
+                signal,
+                core_dumped,
+            } => (Some(signal), core_dumped),
+            Status::Unknown => (None, false),
+        };
+        // A note of another death than this one is of one that did not come.
+        let fault = fault.filter(|fault| signal.is_none_or(|signal| fault.signal() == signal));
+        match (fault, signal) {
             (Some(Fault::StackOverflow { .. }), _) => Self::StackOverflow,
             (Some(Fault::MemoryLimit { asked, allowed }), _) => {
                 Self::MemoryLimit { asked, allowed }
             }
             (Some(Fault::Panic), _) => Self::Panicked(panic()),
-            (_, Status::Exited(code)) => Self::Exited(code),
-            (
-                _,
-                Status::Signaled {
-                    signal,
-                    core_dumped,
-                },
-            ) => Self::Signaled {
+            (Some(Fault::Signal { signal, .. }), _) | (_, Some(signal)) => Self::Signaled {
                 signal,
                 core_dumped,
                 by_us: sent & signal_bit(signal) != 0,
             },
-            (Some(Fault::Signal { signal, .. }), Status::Unknown) => Self::Signaled {
-                signal,
-                core_dumped: false,
-                by_us: false,
-            },
-            (_, Status::Unknown) => Self::Unknown,
+            (_, None) => Self::Unknown,
         }
     }
 }
@@ -325,6 +322,22 @@ mod tests {
         assert_eq!(exit_of(Status::Unknown, None), Exit::Unknown);
         let panicked = exit_of(signaled(6), Some(Fault::Panic));
         assert!(matches!(panicked, Exit::Panicked(_)));
+    }
+
+    #[test]
+    fn note_of_a_death_that_did_not_come_explains_no_other() {
+        let faults = [
+            Fault::Panic,
+            Fault::StackOverflow { address: 1 },
+            Fault::MemoryLimit {
+                asked: None,
+                allowed: 1,
+            },
+        ];
+        for fault in faults {
+            let exit = exit_of(signaled(9), Some(fault));
+            assert!(matches!(exit, Exit::Signaled { signal: 9, .. }), "{exit}");
+        }
     }
 
     #[test]
