@@ -27,8 +27,9 @@ pub enum Exit {
         signal: i32,
         /// Whether it left a core file.
         core_dumped: bool,
-        /// Whether this process sent the signal, by [`terminate`](crate::Process::terminate) or
-        /// [`kill`](crate::Process::kill).
+        /// Whether this process sent the signal while the other had not ended, by
+        /// [`terminate`](crate::Process::terminate) or [`kill`](crate::Process::kill). Of the same
+        /// signal from two senders at one time, nobody can tell which it was.
         by_us: bool,
     },
     /// It used up its stack.

@@ -1,8 +1,6 @@
 //! A child as its parent sees it, whatever its function returns.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,14 +27,14 @@ pub(crate) struct Member {
     /// `None` after the handle was dropped only.
     process: Option<Pidfd>,
     place: Place,
-    /// The signals that were sent from here, as a set.
-    sent: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     report: Option<Report>,
+    /// The signals that reached it from here, as a set.
+    sent: u64,
     /// How it ended, once its status was taken.
     exit: Option<Exit>,
 }
@@ -67,7 +65,6 @@ impl Member {
             pid,
             process: Some(process),
             place,
-            sent: AtomicU64::new(0),
             state: Mutex::default(),
         }
     }
@@ -134,7 +131,7 @@ impl Member {
             let status = self.pidfd().wait(Deadline::now())?;
             self.collect(&mut state);
             let status = status.unwrap_or(Status::Unknown);
-            state.exit = Some(self.exit_of(status, state.report.as_ref()));
+            state.exit = Some(self.exit_of(status, &state));
             self.place.clean();
         }
         drop(state);
@@ -142,15 +139,14 @@ impl Member {
         Ok(true)
     }
 
-    fn exit_of(&self, status: Status, report: Option<&Report>) -> Exit {
-        match report {
+    fn exit_of(&self, status: Status, state: &State) -> Exit {
+        match &state.report {
             Some(Report::Panicked(panic)) => Exit::Panicked(panic.clone()),
             Some(_) => Exit::Finished,
             None => {
                 let words = self.words();
-                // Relaxed: a set of signals that this process sent; nothing is published by it.
-                let sent = self.sent.load(Relaxed);
-                Exit::of(status, words.fault.read(), || words.panic.read(), sent)
+                let fault = words.fault.read();
+                Exit::of(status, fault, || words.panic.read(), state.sent)
             }
         }
     }
@@ -189,11 +185,16 @@ impl Member {
         });
     }
 
-    /// Sends a signal, and remembers that it came from here.
+    /// Sends a signal, and remembers that it came from here, unless the child has ended already.
     pub(crate) fn signal(&self, signal: i32) -> Result<(), OsError> {
-        // Relaxed: see `exit_of`. Before the signal, so that its effect is never seen without.
-        self.sent.fetch_or(signal_bit(signal), Relaxed);
-        self.pidfd().signal(signal)
+        // Under the lock, so that whoever takes the status knows of the signal.
+        let mut state = self.state();
+        if state.exit.is_some() || self.pidfd().has_ended() {
+            return Ok(());
+        }
+        self.pidfd().signal(signal)?;
+        state.sent |= signal_bit(signal);
+        Ok(())
     }
 
     fn words(&self) -> &Words {

@@ -276,6 +276,24 @@ fn kill_from_elsewhere_is_known_not_to_be_ours() {
     assert_eq!(by_signal(error.exit().expect("it ended")), Some(9));
 }
 
+/// The signal was noted before it was sent, so that whoever asked the dead to end had killed them.
+#[test]
+fn signal_to_the_dead_is_not_ours() {
+    use manyhands_os::Deadline;
+    use manyhands_os::descriptor::poll_readable;
+    for method in METHODS {
+        let mut process = start(method, waits_for_ever);
+        let pidfd = Pidfd::open(process.id()).expect("it runs");
+        pidfd.signal(15).expect("it is sent");
+        let later = Deadline::after(Duration::from_secs(30));
+        let ended = poll_readable(&[process.sentinel()], later).expect("poll");
+        assert_eq!(ended, [true]);
+        process.terminate().expect("nothing happens to the dead");
+        let error = process.join().expect_err("it was ended");
+        assert_eq!(by_signal(error.exit().expect("it ended")), Some(15));
+    }
+}
+
 #[test]
 fn sentinel_becomes_readable_at_the_end() {
     use manyhands_os::Deadline;
