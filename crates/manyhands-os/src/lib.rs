@@ -17,6 +17,7 @@ pub mod image;
 pub mod limits;
 pub mod memory;
 pub mod names;
+mod overflow;
 pub mod process;
 pub mod reload;
 pub mod robust;
