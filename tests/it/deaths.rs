@@ -74,3 +74,107 @@ fn death_of_a_raw_fork_does_not_explain_a_later_kill() {
         }
     }
 }
+
+/// What a process does that is to die, and of which signal.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+enum Deed {
+    ReadNull,
+    ReadBehindFile,
+    Divide,
+    Undefined,
+    Abort,
+    SignalItself(i32),
+}
+
+const PLACE: usize = 0x1000;
+
+fn does(deed: Deed) {
+    match deed {
+        Deed::ReadNull => {
+            let place = std::ptr::without_provenance::<u8>(PLACE);
+            // SAFETY: none: nothing is mapped so low, and this process is to die of it.
+            unsafe { std::hint::black_box(place.read_volatile()) };
+        }
+        Deed::ReadBehindFile => {
+            let file = tempfile::tempfile().expect("a file");
+            let flags = nix::sys::mman::MapFlags::MAP_SHARED;
+            let readable = nix::sys::mman::ProtFlags::PROT_READ;
+            let page = std::num::NonZeroUsize::new(4096).expect("not zero");
+            // SAFETY: a new map, at an address that the kernel chooses.
+            let map = unsafe { nix::sys::mman::mmap(None, page, readable, flags, &file, 0) };
+            let place = map.expect("a map").cast::<u8>();
+            // SAFETY: none: the file has no byte there, and this process is to die of it.
+            unsafe { std::hint::black_box(place.read_volatile()) };
+        }
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: none: the division by zero is what this process is to die of.
+        Deed::Divide => unsafe {
+            std::arch::asm!("xor edx, edx", "xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _);
+        },
+        #[cfg(not(target_arch = "x86_64"))]
+        // This processor divides by zero without a fault.
+        Deed::Divide => does(Deed::SignalItself(8)),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: none: the instruction is what this process is to die of.
+        Deed::Undefined => unsafe { std::arch::asm!("ud2") },
+        #[cfg(not(target_arch = "x86_64"))]
+        // SAFETY: none: the instruction is what this process is to die of.
+        Deed::Undefined => unsafe { std::arch::asm!("udf #0") },
+        Deed::Abort => std::process::abort(),
+        Deed::SignalItself(signal) => {
+            let myself = Pidfd::open(std::process::id()).expect("it runs");
+            myself.signal(signal).expect("it is sent");
+            wait_for_ever();
+        }
+    }
+}
+
+/// The signal, its code and whether it has an address, of what a process died of.
+fn told(method: StartMethod, deed: Deed) -> (i32, Option<i32>, Option<u64>) {
+    let builder = Process::builder().start_method(method).limits(no_core());
+    let mut process = builder.spawn(does, (deed,)).expect("it starts");
+    let error = process.join().expect_err("it dies");
+    match error.exit() {
+        Some(Exit::Signaled {
+            signal,
+            code,
+            address,
+            by_us: false,
+            ..
+        }) => (*signal, *code, *address),
+        _ => panic!("{method:?}, {deed:?}: {error}"),
+    }
+}
+
+#[test]
+fn faults_are_told_with_reason_and_address() {
+    const SI_USER: i32 = 0;
+    const SI_TKILL: i32 = -6;
+    for method in METHODS {
+        // SEGV_MAPERR, and the address itself.
+        assert_eq!(
+            told(method, Deed::ReadNull),
+            (11, Some(1), Some(PLACE as u64))
+        );
+        // BUS_ADRERR.
+        let (signal, code, address) = told(method, Deed::ReadBehindFile);
+        assert_eq!((signal, code), (7, Some(2)));
+        assert!(address.is_some());
+        let (signal, code, address) = told(method, Deed::Undefined);
+        assert_eq!(signal, 4);
+        assert!(code > Some(0) && address.is_some());
+        let (signal, code, address) = told(method, Deed::Divide);
+        assert_eq!(signal, 8);
+        if cfg!(target_arch = "x86_64") {
+            // FPE_INTDIV.
+            assert!(code == Some(1) && address.is_some());
+        }
+        assert_eq!(told(method, Deed::Abort), (6, Some(SI_TKILL), None));
+        for signal in [4, 7, 8, 11, 24] {
+            let expected = (signal, Some(SI_USER), None);
+            assert_eq!(told(method, Deed::SignalItself(signal)), expected);
+        }
+        // Nobody catches it, so nobody can tell.
+        assert_eq!(told(method, Deed::SignalItself(15)), (15, None, None));
+    }
+}

@@ -18,7 +18,7 @@ use std::{fmt, io, ptr};
 use crate::error::OsError;
 use crate::limits;
 use crate::overflow::is_overflow;
-pub use crate::overflow::watch_this_thread;
+pub use crate::overflow::{Watched, watch_this_thread, watch_until_dropped};
 
 /// Where a dying process leaves the cause; zeroed memory is an empty note.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct FaultNote {
     code: AtomicU32,
     /// The address of a fault, or the bytes asked for.
     first: AtomicU64,
-    /// The bytes allowed.
+    /// The bytes or seconds allowed.
     second: AtomicU64,
 }
 
@@ -43,6 +43,8 @@ const KIND_FAULT: u32 = 1;
 const KIND_STACK_OVERFLOW: u32 = 2;
 const KIND_MEMORY_LIMIT: u32 = 3;
 const KIND_PANIC: u32 = 4;
+const KIND_FAULT_AT: u32 = 5;
+const KIND_PROCESSOR_LIMIT: u32 = 6;
 
 /// What a note says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +56,9 @@ pub enum Fault {
         signal: i32,
         /// The kernel's code for the reason (`si_code`).
         code: i32,
-        /// The address that was touched, zero for signals that have none.
-        address: u64,
+        /// The address that was touched, or that of the instruction for `SIGFPE` and `SIGILL`;
+        /// `None` where the kernel tells none.
+        address: Option<u64>,
     },
     /// A watched thread's stack was used up.
     StackOverflow {
@@ -69,6 +72,11 @@ pub enum Fault {
         /// The limit in bytes.
         allowed: u64,
     },
+    /// The limit of processor time was met.
+    ProcessorLimit {
+        /// The limit in seconds.
+        allowed: u64,
+    },
     /// A panic ended the process: it could not unwind.
     Panic,
 }
@@ -80,6 +88,7 @@ impl Fault {
             Self::Signal { signal, .. } => *signal,
             Self::StackOverflow { .. } => libc::SIGSEGV,
             Self::MemoryLimit { .. } | Self::Panic => libc::SIGABRT,
+            Self::ProcessorLimit { .. } => libc::SIGXCPU,
         }
     }
 }
@@ -106,16 +115,17 @@ impl FaultNote {
         // Relaxed: see above; nobody writes again.
         let (first, second) = (self.first.load(Relaxed), self.second.load(Relaxed));
         match self.kind.load(Relaxed) {
-            KIND_FAULT => Some(Fault::Signal {
+            kind @ (KIND_FAULT | KIND_FAULT_AT) => Some(Fault::Signal {
                 signal: self.signal.load(Relaxed) as i32,
                 code: self.code.load(Relaxed) as i32,
-                address: first,
+                address: (kind == KIND_FAULT_AT).then_some(first),
             }),
             KIND_STACK_OVERFLOW => Some(Fault::StackOverflow { address: first }),
             KIND_MEMORY_LIMIT => Some(Fault::MemoryLimit {
                 asked: (first != 0).then_some(first),
                 allowed: second,
             }),
+            KIND_PROCESSOR_LIMIT => Some(Fault::ProcessorLimit { allowed: second }),
             KIND_PANIC => Some(Fault::Panic),
             _ => None,
         }
@@ -142,12 +152,16 @@ impl FaultNote {
                 // Relaxed: the Release store below publishes all fields.
                 self.signal.store(signal as u32, Relaxed);
                 self.code.store(code as u32, Relaxed);
-                (KIND_FAULT, address, 0)
+                match address {
+                    Some(address) => (KIND_FAULT_AT, address, 0),
+                    None => (KIND_FAULT, 0, 0),
+                }
             }
             Fault::StackOverflow { address } => (KIND_STACK_OVERFLOW, address, 0),
             Fault::MemoryLimit { asked, allowed } => {
                 (KIND_MEMORY_LIMIT, asked.unwrap_or(0), allowed)
             }
+            Fault::ProcessorLimit { allowed } => (KIND_PROCESSOR_LIMIT, 0, allowed),
             Fault::Panic => (KIND_PANIC, 0, 0),
         };
         self.kind.store(kind, Relaxed);
@@ -168,8 +182,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signal {
-                signal, address, ..
+                signal,
+                address: Some(address),
+                ..
             } => write!(f, "signal {signal} at address {address:#x}"),
+            Self::Signal { signal, .. } => write!(f, "signal {signal}"),
             Self::StackOverflow { address } => write!(f, "stack overflow at {address:#x}"),
             Self::MemoryLimit {
                 asked: Some(asked),
@@ -179,6 +196,9 @@ impl fmt::Display for Fault {
                 asked: None,
                 allowed,
             } => write!(f, "memory above the limit of {allowed} bytes"),
+            Self::ProcessorLimit { allowed } => {
+                write!(f, "processor time above the limit of {allowed} s")
+            }
             Self::Panic => f.write_str("panic that could not unwind"),
         }
     }
@@ -202,8 +222,24 @@ pub(crate) fn installed() -> Option<&'static FaultNote> {
     unsafe { note.as_ref() }
 }
 
+/// The signals that leave a note.
+const NOTED: [c_int; 6] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGABRT,
+    libc::SIGXCPU,
+];
+
+/// Whether faults of this process leave a note.
+pub fn is_installed() -> bool {
+    installed().is_some()
+}
+
 /// Makes faults of this process write to `note`. For processes that belong to this library: it
-/// replaces what others installed for `SIGSEGV`, `SIGBUS` and `SIGABRT`.
+/// replaces what others installed for `SIGSEGV`, `SIGBUS`, `SIGFPE`, `SIGILL`, `SIGABRT` and
+/// `SIGXCPU`.
 ///
 /// `is_panicking` tells in the handler whether the thread panics; it must be safe to call there,
 /// as `std::thread::panicking` is: it reads two integers.
@@ -216,7 +252,7 @@ pub fn install(note: &'static FaultNote, is_panicking: fn() -> bool) -> Result<(
     OWNER.store(std::process::id(), Relaxed);
     // Release: pairs with the Acquire load in `installed`.
     NOTE.store(ptr::from_ref(note).cast_mut(), Release);
-    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT] {
+    for signal in NOTED {
         // SAFETY: all fields are integers or nullable pointers, for which zero is valid.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
         action.sa_sigaction = on_fault as *const () as usize;
@@ -238,19 +274,21 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     if let Some(note) = installed() {
         // SAFETY: the kernel passes the interrupted state to a handler installed with SA_SIGINFO.
         let context = unsafe { &*context.cast::<libc::ucontext_t>() };
-        let fault = if signal == libc::SIGABRT {
-            abort_cause(code, context)
-        } else {
-            // SAFETY: SIGSEGV and SIGBUS carry an address.
-            let address = unsafe { info.si_addr() }.addr();
-            access_cause(signal, code, address, &context.uc_stack)
+        let fault = match signal {
+            libc::SIGABRT => abort_cause(code, context),
+            libc::SIGXCPU => processor_cause(code),
+            _ => {
+                // SAFETY: the four others carry an address, if the processor raised them.
+                let address = unsafe { info.si_addr() }.addr();
+                access_cause(signal, code, address, &context.uc_stack)
+            }
         };
         note.write(fault);
     }
     // SAFETY: the default action of a signal may be set at any time, in a handler too.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     // A fault of the processor happens again when the handler returns. What was sent does not.
-    if code <= 0 || signal == libc::SIGABRT {
+    if code <= 0 || matches!(signal, libc::SIGABRT | libc::SIGXCPU) {
         // SAFETY: safe in a handler; the signal is blocked here, and arrives at the return.
         unsafe { libc::raise(signal) };
     }
@@ -272,7 +310,22 @@ fn abort_cause(code: i32, context: &libc::ucontext_t) -> Fault {
         _ => Fault::Signal {
             signal: libc::SIGABRT,
             code,
-            address: 0,
+            address: None,
+        },
+    }
+}
+
+/// `si_code` of what the kernel sends without a reason of the processor's.
+const SI_KERNEL: i32 = 0x80;
+
+fn processor_cause(code: i32) -> Fault {
+    match limits::processor_limit() {
+        Some(allowed) if code == SI_KERNEL => Fault::ProcessorLimit { allowed },
+        // Somebody else sent it.
+        _ => Fault::Signal {
+            signal: libc::SIGXCPU,
+            code,
+            address: None,
         },
     }
 }
@@ -319,10 +372,11 @@ fn access_cause(signal: i32, code: i32, address: usize, stack: &libc::stack_t) -
     if is_overflow {
         return Fault::StackOverflow { address };
     }
+    let has_address = code > 0 && code != SI_KERNEL;
     Fault::Signal {
         signal,
         code,
-        address,
+        address: has_address.then_some(address),
     }
 }
 
@@ -349,13 +403,19 @@ mod tests {
             Fault::Signal {
                 signal: 11,
                 code: -6,
-                address: u64::MAX,
+                address: Some(u64::MAX),
+            },
+            Fault::Signal {
+                signal: 6,
+                code: -6,
+                address: None,
             },
             Fault::StackOverflow { address: 4096 },
             Fault::MemoryLimit {
                 asked: None,
                 allowed: 1,
             },
+            Fault::ProcessorLimit { allowed: 3 },
             Fault::Panic,
         ];
         for fault in faults {

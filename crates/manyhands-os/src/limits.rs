@@ -19,6 +19,8 @@ use crate::fault::{Fault, installed};
 /// The memory limit in bytes, zero for none. It is set once, before other threads run, so
 /// Relaxed is enough wherever it is read.
 static ALLOWED: AtomicU64 = AtomicU64::new(0);
+/// The limit of processor time in seconds, zero for none; as `ALLOWED`.
+static ALLOWED_TIME: AtomicU64 = AtomicU64::new(0);
 /// The size of the last allocation that the system refused to a [`CappedAllocator`]; a hint.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
@@ -84,14 +86,29 @@ pub fn data_size() -> Result<u64, OsError> {
 }
 
 /// Limits the processor time of this process, in all its threads, from its start; rounded up to
-/// seconds. What meets the limit ends with `SIGXCPU`.
+/// seconds. What meets the limit ends with `SIGXCPU` and a note ([`Fault::ProcessorLimit`]), if a
+/// note was installed; what ignores or blocks that signal is killed a second later.
 ///
 /// # Errors
 ///
 /// When the system refuses.
 pub fn limit_processor_time(limit: Duration) -> Result<(), OsError> {
     let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
-    set_both(Resource::Cpu, seconds.max(1), "setrlimit(RLIMIT_CPU)")
+    let seconds = seconds.max(1);
+    // At the hard limit the kernel kills, and does not look at the soft one any more.
+    let hard = seconds.saturating_add(1);
+    set(Resource::Cpu, seconds, hard, "setrlimit(RLIMIT_CPU)")?;
+    ALLOWED_TIME.store(seconds, Relaxed);
+    Ok(())
+}
+
+/// The limit of processor time in seconds that was set here, or by whoever started this process.
+///
+/// Safe to call in a signal handler: at most one system call.
+pub(crate) fn processor_limit() -> Option<u64> {
+    // The kernel adds a second to the soft limit with each signal that it sends.
+    nonzero(ALLOWED_TIME.load(Relaxed))
+        .or_else(|| Some(getrlimit(Resource::Cpu).current?.saturating_sub(1)))
 }
 
 /// Limits the size of a core file, in bytes; zero writes none.
@@ -112,15 +129,17 @@ pub fn limit_descriptors(count: u64) -> Result<(), OsError> {
     set_both(Resource::Nofile, count, "setrlimit(RLIMIT_NOFILE)")
 }
 
-/// Sets the soft and the hard limit, never above the hard limit that is there.
+/// Sets the soft and the hard limit to one value.
 fn set_both(resource: Resource, value: u64, call: &'static str) -> Result<(), OsError> {
-    let value = match getrlimit(resource).maximum {
-        Some(maximum) => value.min(maximum),
-        None => value,
-    };
+    set(resource, value, value, call)
+}
+
+/// Sets the soft and the hard limit, never above the hard limit that is there.
+fn set(resource: Resource, soft: u64, hard: u64, call: &'static str) -> Result<(), OsError> {
+    let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit = Rlimit {
-        current: Some(value),
-        maximum: Some(value),
+        current: Some(soft.min(most)),
+        maximum: Some(hard.min(most)),
     };
     setrlimit(resource, limit).map_err(|e| OsError::new(call, e))
 }

@@ -3,6 +3,7 @@
 //! A thread that is watched has a second stack for the handler of its faults, at the low end of
 //! which stand the bounds of its own; the handler compares them with the address that was touched.
 
+use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::{io, ptr};
 
@@ -59,12 +60,40 @@ unsafe fn bounds_of(stack: &libc::stack_t) -> Option<&StackBounds> {
 const HANDLER_STACK: usize = 64 << 10;
 
 /// Gives the calling thread a stack for its fault handler, for good, and notes where the
-/// thread's own stack ends. Not for threads that come and go: the memory is never given back.
+/// thread's own stack ends. For threads that come and go there is [`watch_until_dropped`].
 ///
 /// # Errors
 ///
 /// When memory is short, or the C library does not know the thread's stack.
 pub fn watch_this_thread() -> Result<(), OsError> {
+    std::mem::forget(watch_until_dropped()?);
+    Ok(())
+}
+
+/// The handler's stack of a thread, which is taken away again when this is dropped, by that thread.
+#[derive(Debug)]
+#[must_use = "the thread is watched until this is dropped"]
+pub struct Watched {
+    /// Ours, and a raw pointer, so that this stays in its thread.
+    memory: *mut c_void,
+    former: libc::stack_t,
+}
+
+/// Gives the calling thread a stack for its fault handler, and notes where the thread's own stack
+/// ends.
+///
+/// # Errors
+///
+/// As [`watch_this_thread`].
+///
+/// # Examples
+///
+/// ```
+/// let watched = manyhands_os::fault::watch_until_dropped()?;
+/// drop(watched);
+/// # Ok::<(), manyhands_os::OsError>(())
+/// ```
+pub fn watch_until_dropped() -> Result<Watched, OsError> {
     let low = stack_low_end()?;
     // SAFETY: a new private mapping, at an address that the kernel chooses.
     let memory = unsafe {
@@ -91,11 +120,38 @@ pub fn watch_this_thread() -> Result<(), OsError> {
         ss_flags: 0,
         ss_size: HANDLER_STACK,
     };
-    // SAFETY: the memory stays mapped for good, and is used for nothing else.
-    if unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) } != 0 {
-        return Err(OsError::last("sigaltstack"));
+    let mut former = NO_STACK;
+    // SAFETY: the memory stays mapped until the thread has another stack, and is used for nothing
+    // else; the former record is written to our own place.
+    if unsafe { libc::sigaltstack(&raw const stack, &raw mut former) } != 0 {
+        let error = OsError::last("sigaltstack");
+        // SAFETY: the mapping was made above, and nobody else knows of it.
+        unsafe { libc::munmap(memory, HANDLER_STACK) };
+        return Err(error);
     }
-    Ok(())
+    Ok(Watched { memory, former })
+}
+
+const NO_STACK: libc::stack_t = libc::stack_t {
+    ss_sp: ptr::null_mut(),
+    ss_flags: libc::SS_DISABLE,
+    ss_size: 0,
+};
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut present = NO_STACK;
+        // SAFETY: writes the present record to our own place, and changes nothing.
+        unsafe { libc::sigaltstack(ptr::null(), &raw mut present) };
+        // Somebody may have put a stack of its own in place of ours.
+        if present.ss_sp == self.memory {
+            // SAFETY: what the thread had before; no handler runs here, so the kernel lets go of ours.
+            unsafe { libc::sigaltstack(&raw const self.former, ptr::null_mut()) };
+        }
+        // SAFETY: made by `watch_until_dropped`, and no longer the stack of any handler: a thread's
+        // is known to that thread only, and `Watched` never leaves its thread.
+        unsafe { libc::munmap(self.memory, HANDLER_STACK) };
+    }
 }
 
 fn stack_low_end() -> Result<usize, OsError> {
@@ -123,6 +179,21 @@ fn stack_low_end() -> Result<usize, OsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thread_has_its_former_handler_stack_again() {
+        let present = || {
+            let mut present = NO_STACK;
+            // SAFETY: writes the present record to our own place, and changes nothing.
+            unsafe { libc::sigaltstack(ptr::null(), &raw mut present) };
+            present.ss_sp.addr()
+        };
+        let before = present();
+        let watched = watch_until_dropped().expect("memory");
+        assert_eq!(present(), watched.memory.addr());
+        drop(watched);
+        assert_eq!(present(), before);
+    }
 
     #[test]
     fn overflow_is_told_by_its_address() {

@@ -1,6 +1,7 @@
 //! How a process ended.
 
 use std::fmt;
+use std::time::Duration;
 
 use manyhands_os::OsError;
 use manyhands_os::fault::Fault;
@@ -25,6 +26,12 @@ pub enum Exit {
     Signaled {
         /// The signal's number.
         signal: i32,
+        /// The kernel's reason for it (`si_code`), where the process could still tell: for
+        /// `SIGSEGV`, `SIGBUS`, `SIGFPE`, `SIGILL`, `SIGABRT` and `SIGXCPU`. Above zero for what
+        /// the process did itself, at most zero for what somebody sent.
+        code: Option<i32>,
+        /// The address that was touched, or that of the instruction for `SIGFPE` and `SIGILL`.
+        address: Option<u64>,
         /// Whether it left a core file.
         core_dumped: bool,
         /// Whether this process sent the signal while the other had not ended, by
@@ -41,6 +48,11 @@ pub enum Exit {
         asked: Option<u64>,
         /// The limit.
         allowed: u64,
+    },
+    /// It met its limit of processor time.
+    ProcessorLimit {
+        /// The limit, in whole seconds.
+        allowed: Duration,
     },
     /// It has ended, and another part of this program took its status.
     Unknown,
@@ -70,13 +82,30 @@ impl Exit {
             (Some(Fault::MemoryLimit { asked, allowed }), _) => {
                 Self::MemoryLimit { asked, allowed }
             }
-            (Some(Fault::Panic), _) => Self::Panicked(panic()),
-            (Some(Fault::Signal { signal, .. }), _) | (_, Some(signal)) => Self::Signaled {
-                signal,
-                core_dumped,
-                by_us: sent & signal_bit(signal) != 0,
+            (Some(Fault::ProcessorLimit { allowed }), _) => Self::ProcessorLimit {
+                allowed: Duration::from_secs(allowed),
             },
-            (_, None) => Self::Unknown,
+            (Some(Fault::Panic), _) => Self::Panicked(panic()),
+            (fault, signal) => {
+                let (noted, code, address) = match fault {
+                    Some(Fault::Signal {
+                        signal,
+                        code,
+                        address,
+                    }) => (Some(signal), Some(code), address),
+                    _ => (None, None, None),
+                };
+                let Some(signal) = signal.or(noted) else {
+                    return Self::Unknown;
+                };
+                Self::Signaled {
+                    signal,
+                    code,
+                    address,
+                    core_dumped,
+                    by_us: sent & signal_bit(signal) != 0,
+                }
+            }
         }
     }
 }
@@ -97,12 +126,17 @@ impl fmt::Display for Exit {
             Self::Exited(code) => write!(f, "exited with code {code} before it returned"),
             Self::Signaled {
                 signal,
+                address,
                 core_dumped,
                 by_us,
+                ..
             } => {
                 write!(f, "ended by signal {signal}")?;
                 if let Some(name) = signal_name(*signal) {
                     write!(f, " ({name})")?;
+                }
+                if let Some(address) = address {
+                    write!(f, " at address {address:#x}")?;
                 }
                 if *by_us {
                     f.write_str(", sent by its parent")?;
@@ -124,6 +158,10 @@ impl fmt::Display for Exit {
                 asked: None,
                 allowed,
             } => write!(f, "met its memory limit of {allowed} bytes"),
+            Self::ProcessorLimit { allowed } => {
+                let seconds = allowed.as_secs();
+                write!(f, "met its limit of {seconds} s of processor time")
+            }
             Self::Unknown => f.write_str("ended, and somebody else took its status"),
         }
     }

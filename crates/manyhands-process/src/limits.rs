@@ -28,8 +28,9 @@ pub struct Limits {
     /// Private memory in bytes, above what the process has when its function is about to run.
     /// Memory shared by the family does not count.
     pub memory: Option<u64>,
-    /// Processor time of all its threads together, rounded up to seconds; what meets the limit
-    /// ends by `SIGXCPU`.
+    /// Processor time of all its threads together, rounded up to seconds. What meets the limit ends
+    /// as [`Exit::ProcessorLimit`](crate::Exit::ProcessorLimit); what blocks or ignores `SIGXCPU` is
+    /// killed a second later.
     pub processor_time: Option<Duration>,
     /// The size of a core file in bytes; zero writes none.
     pub core: Option<u64>,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
-use manyhands_os::{Deadline, start};
+use manyhands_os::{Deadline, fault, start};
 use manyhands_sync::Event;
 
 use crate::active_threads;
@@ -14,7 +14,9 @@ use crate::panics::{Panic, run_caught};
 
 /// A function that runs in another thread, and the value that it will return.
 ///
-/// The thread goes on when the handle is dropped, and ends with the process.
+/// The thread goes on when the handle is dropped, and ends with the process. In a child its stack is
+/// watched: an overflow is [`Exit::StackOverflow`](crate::Exit::StackOverflow) to the parent, and not
+/// a `SIGSEGV`, as one of `std::thread` is there.
 ///
 /// # Examples
 ///
@@ -238,7 +240,11 @@ impl ThreadBuilder {
                 start::name_this_thread(name);
             }
             let place = active_threads::enter(theirs_name);
+            // Where it matters: in a process whose parent will ask what it died of. Without memory
+            // for it, the thread runs all the same.
+            let watched = fault::is_installed().then(fault::watch_until_dropped);
             let result = run_caught(f);
+            drop(watched);
             drop(place);
             *theirs.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             theirs.done.set();

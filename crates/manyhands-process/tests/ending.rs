@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use manyhands_os::process::Pidfd;
-use manyhands_process::{CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod};
+use manyhands_process::{
+    CappedAllocator, Exit, Limits, Process, ProcessError, StartMethod, Thread,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -146,7 +148,17 @@ fn endless_recursion_is_a_stack_overflow() {
 }
 
 #[test]
-fn fault_in_another_thread_is_a_segmentation_fault_of_the_process() {
+fn endless_recursion_in_a_thread_is_a_stack_overflow_too() {
+    fn recurses_elsewhere() -> u64 {
+        let thread = Thread::spawn(|| down(std::hint::black_box(0))).expect("it starts");
+        thread.join().expect("it does not return")
+    }
+    let exit = ends(|method| start(method, recurses_elsewhere));
+    assert_eq!(exit, Exit::StackOverflow);
+}
+
+#[test]
+fn thread_of_the_standard_library_that_overflows_is_told_as_a_fault() {
     fn faults_elsewhere() -> u64 {
         let thread = std::thread::spawn(|| down(std::hint::black_box(0)));
         thread.join().expect("it does not return")
@@ -232,12 +244,27 @@ fn processor_time_above_the_limit_ends_the_process() {
         processor_time: Some(Duration::from_millis(10)),
         ..no_core()
     };
+    for method in METHODS {
+        let builder = Process::builder().start_method(method).limits(limits);
+        let mut process = builder.spawn(spins, ()).expect("it starts");
+        let error = process.join().expect_err("it never returns");
+        let allowed = Duration::from_secs(1);
+        assert_eq!(error.exit(), Some(&Exit::ProcessorLimit { allowed }));
+    }
+}
+
+#[test]
+fn signal_of_the_processor_limit_from_elsewhere_is_a_signal() {
+    let limits = Limits {
+        processor_time: Some(Duration::from_secs(1000)),
+        ..no_core()
+    };
     let builder = Process::builder().limits(limits);
-    let mut process = builder.spawn(spins, ()).expect("it starts");
-    let error = process.join().expect_err("it never returns");
-    // The soft and the hard limit are one, so the system may kill at once.
-    let signal = by_signal(error.exit().expect("it ended"));
-    assert!(matches!(signal, Some(24 | 9)), "{error}");
+    let mut process = builder.spawn(waits_for_ever, ()).expect("it starts");
+    let pidfd = Pidfd::open(process.id()).expect("it runs");
+    pidfd.signal(24).expect("it is sent");
+    let error = process.join().expect_err("it was ended");
+    assert_eq!(by_signal(error.exit().expect("it ended")), Some(24));
 }
 
 fn waits_for_ever() -> u8 {
@@ -257,6 +284,8 @@ fn terminate_and_kill_end_the_process_and_are_known_to_be_ours() {
             send(&process).expect("it is sent");
             let expected = Exit::Signaled {
                 signal,
+                code: None,
+                address: None,
                 core_dumped: false,
                 by_us: true,
             };

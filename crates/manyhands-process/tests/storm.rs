@@ -77,6 +77,8 @@ fn one_round(round: u32, calls: &Shared<AtomicU32>, tally: &mut Tally) {
         }
         Err(ProcessError::Ended { exit, .. }) => {
             let expected = Exit::Signaled {
+                code: None,
+                address: None,
                 signal: 9,
                 core_dumped: false,
                 by_us: false,

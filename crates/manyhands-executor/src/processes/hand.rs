@@ -298,6 +298,7 @@ impl StartError {
 /// The cause behind an exit that this pool did not bring about.
 pub(super) fn cause_of(exit: Exit) -> Cause {
     const SIGKILL: i32 = 9;
+    const SIGXCPU: i32 = 24;
     match exit {
         Exit::Exited(code) => Cause::Exited(code),
         Exit::Signaled {
@@ -310,6 +311,11 @@ pub(super) fn cause_of(exit: Exit) -> Cause {
         } => Cause::Signaled {
             signal,
             core_dumped,
+        },
+        // A pool sets no such limit; a task may have, or whoever started the program.
+        Exit::ProcessorLimit { .. } => Cause::Signaled {
+            signal: SIGXCPU,
+            core_dumped: false,
         },
         Exit::StackOverflow => Cause::StackOverflow,
         Exit::MemoryLimit { asked, allowed } => Cause::MemoryLimit { asked, allowed },
