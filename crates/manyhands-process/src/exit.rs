@@ -54,7 +54,8 @@ pub enum Exit {
         /// The limit, in whole seconds.
         allowed: Duration,
     },
-    /// It has ended, and another part of this program took its status.
+    /// It has ended, and another part of this program took its status, or had the system throw it
+    /// away by ignoring `SIGCHLD`.
     Unknown,
 }
 
@@ -110,6 +111,13 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// What the status of a zygote says, which leaves no note.
+    pub(crate) fn of_zygote(status: Status) -> Self {
+        Self::of(status, None, Panic::lost, 0)
+    }
+}
+
 /// The place of a signal in a set of signals.
 pub(crate) fn signal_bit(signal: i32) -> u64 {
     u32::try_from(signal)
@@ -162,7 +170,9 @@ impl fmt::Display for Exit {
                 let seconds = allowed.as_secs();
                 write!(f, "met its limit of {seconds} s of processor time")
             }
-            Self::Unknown => f.write_str("ended, and somebody else took its status"),
+            Self::Unknown => {
+                f.write_str("ended, and its status was taken by somebody else, or thrown away")
+            }
         }
     }
 }
@@ -323,6 +333,10 @@ pub enum SpawnError {
     /// The child died before it reached the function.
     #[error("the child {0}")]
     Died(Exit),
+    /// Three zygotes in a row died before they answered; the last one so. What it preloads may be
+    /// the cause, or somebody kills them.
+    #[error("three zygotes died before they started a process, the last one {0}")]
+    ZygoteDied(Exit),
 }
 
 #[cfg(test)]

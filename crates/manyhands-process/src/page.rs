@@ -311,11 +311,7 @@ impl PanicNote {
     pub(crate) fn read(&self) -> Panic {
         // Acquire: pairs with the Release store in `write`.
         if self.state.load(Acquire) == NOTE_EMPTY {
-            return Panic {
-                message: "the message was lost".to_owned(),
-                location: None,
-                thread: String::new(),
-            };
+            return Panic::lost();
         }
         let location = read_text(&self.location, &self.location_len);
         Panic {

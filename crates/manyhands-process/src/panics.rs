@@ -24,6 +24,17 @@ pub struct Panic {
     pub thread: String,
 }
 
+impl Panic {
+    /// A panic of which nothing is known.
+    pub(crate) fn lost() -> Self {
+        Self {
+            message: "the message was lost".to_owned(),
+            location: None,
+            thread: String::new(),
+        }
+    }
+}
+
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "thread '{}' panicked", self.thread)?;

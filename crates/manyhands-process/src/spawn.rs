@@ -71,8 +71,8 @@ pub(crate) fn spawn(
         match start.make_process(options.method, deadline) {
             Ok(started) => return started.wait_running(deadline),
             // The zygote was killed; the next one is as good.
-            Err(MakeError::ZygoteGone) if retries > 0 => retries -= 1,
-            Err(MakeError::ZygoteGone) => return Err(SpawnError::Died(Exit::Unknown)),
+            Err(MakeError::ZygoteGone(_)) if retries > 0 => retries -= 1,
+            Err(MakeError::ZygoteGone(exit)) => return Err(SpawnError::ZygoteDied(exit)),
             Err(MakeError::Spawn(error)) => return Err(error),
         }
     }
@@ -82,7 +82,7 @@ pub(crate) fn spawn(
 #[derive(Debug)]
 pub(crate) enum MakeError {
     /// The zygote ended; it may have forked before.
-    ZygoteGone,
+    ZygoteGone(Exit),
     Spawn(SpawnError),
 }
 

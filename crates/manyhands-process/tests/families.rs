@@ -11,8 +11,7 @@ use manyhands_os::Deadline;
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::process::Pidfd;
 use manyhands_process::{
-    Callable, Limits, ParentProcess, PreloadError, Process, SpawnError, StartMethod, Zygote,
-    current,
+    Callable, Limits, ParentProcess, Process, SpawnError, StartMethod, Zygote, current,
 };
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
@@ -226,7 +225,7 @@ fn zygotes_killed_at_any_time_lose_and_double_no_call() {
                     value_count += 1;
                 }
                 // Three zygotes in a row were killed.
-                Err(SpawnError::Died(_)) => refused += 1,
+                Err(SpawnError::ZygoteDied(_)) => refused += 1,
                 Err(error) => panic!("{error}"),
             }
         }
@@ -295,58 +294,6 @@ fn children_are_not_marked_and_treat_signals_as_usual() {
 }
 
 #[test]
-fn preloaded_state_is_there_in_each_child() {
-    static LOADED: AtomicU32 = AtomicU32::new(0);
-    fn body() {
-        Zygote::preload(|| {
-            LOADED.fetch_add(1, SeqCst);
-        })
-        .expect("nothing was started");
-        for _ in 0..3 {
-            let mut process =
-                Process::spawn(|| LOADED.fetch_add(1, SeqCst), ()).expect("it starts");
-            assert_eq!(process.join().expect("a value"), 1);
-        }
-        assert_eq!(LOADED.load(SeqCst), 0);
-        assert_eq!(Zygote::preload(|| ()), Err(PreloadError));
-    }
-    alone(body);
-}
-
-#[test]
-fn bad_preloads_are_told_at_the_spawn() {
-    fn panics() {
-        Zygote::preload(|| panic!("cannot load")).expect("nothing was started");
-        let Err(SpawnError::Preload { reason }) = Process::spawn(|| (), ()) else {
-            panic!("it must not start");
-        };
-        assert!(reason.contains("cannot load"), "{reason}");
-    }
-    fn leaves_a_thread() {
-        Zygote::preload(|| drop(std::thread::spawn(wait_for_ever))).expect("nothing was started");
-        let refused = Process::spawn(|| (), ());
-        assert!(
-            matches!(refused, Err(SpawnError::Preload { .. })),
-            "{refused:?}"
-        );
-    }
-    fn spawns() {
-        Zygote::preload(|| {
-            let refused = Process::spawn(|| (), ());
-            assert!(
-                matches!(refused, Err(SpawnError::InsideStartingChild)),
-                "{refused:?}"
-            );
-        })
-        .expect("nothing was started");
-        assert!(Process::spawn(|| (), ()).is_ok());
-    }
-    alone(panics);
-    alone(leaves_a_thread);
-    alone(spawns);
-}
-
-#[test]
 fn stopped_zygote_is_an_error_after_the_start_timeout() {
     fn body() {
         drop(Process::spawn(|| (), ()).expect("it starts").join());
@@ -379,7 +326,10 @@ fn shortage_of_descriptors_is_an_error_that_passes() {
             }
         };
         assert!(
-            matches!(refused, SpawnError::Os(_) | SpawnError::Died(_)),
+            matches!(
+                refused,
+                SpawnError::Os(_) | SpawnError::Died(_) | SpawnError::ZygoteDied(_)
+            ),
             "{refused}"
         );
         drop(kept);

@@ -66,7 +66,7 @@ fn one_round(round: u32, calls: &Shared<AtomicU32>, tally: &mut Tally) {
     };
     let mut process = match builder.spawn(work, (calls.clone(), round)) {
         Ok(process) => process,
-        Err(SpawnError::Died(_)) => return tally.not_started += 1,
+        Err(SpawnError::Died(_) | SpawnError::ZygoteDied(_)) => return tally.not_started += 1,
         Err(error) => panic!("{error}"),
     };
     match process.join() {

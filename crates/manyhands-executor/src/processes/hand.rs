@@ -286,8 +286,7 @@ impl StartError {
     /// Whether it says nothing about whether workers can start here.
     pub(super) fn is_outside_kill(&self) -> bool {
         match self {
-            // A zygote that was killed leaves no status of the child behind.
-            Self::Spawn(SpawnError::Died(exit)) => {
+            Self::Spawn(SpawnError::Died(exit) | SpawnError::ZygoteDied(exit)) => {
                 matches!(cause_of(exit.clone()), Cause::OutsideKill | Cause::Unknown)
             }
             _ => false,

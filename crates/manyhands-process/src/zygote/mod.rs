@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::process::Pidfd;
@@ -15,7 +16,7 @@ use crate::abandoned::{self, Abandoned};
 use crate::callable::Callable;
 use crate::code::Code;
 use crate::entry::{self, Role};
-use crate::exit::SpawnError;
+use crate::exit::{Exit, SpawnError};
 use crate::message::{self, Preload, TellError, ZygoteReply};
 use crate::spawn::MakeError;
 
@@ -28,6 +29,17 @@ pub struct Zygote {
     /// What its children inherit from it and must have from us.
     surroundings: u64,
 }
+
+/// Why a zygote gave no answer.
+#[derive(Debug)]
+enum AskError {
+    /// It has closed its socket, or ended.
+    Gone,
+    Spawn(SpawnError),
+}
+
+/// How long a zygote that has closed its socket may take to end.
+const END_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 struct Client {
@@ -117,13 +129,11 @@ impl Zygote {
                 zygote.close();
                 Err(MakeError::Spawn(SpawnError::Preload { reason }))
             }
-            Ok(_) => {
+            Ok(_) => Err(zygote.replace()),
+            Err(AskError::Gone) => Err(zygote.gone()),
+            Err(AskError::Spawn(error)) => {
                 zygote.close();
-                Err(MakeError::ZygoteGone)
-            }
-            Err(error) => {
-                zygote.close();
-                Err(error)
+                Err(MakeError::Spawn(error))
             }
         }
     }
@@ -134,24 +144,40 @@ impl Zygote {
         message: &T,
         descriptors: &[BorrowedFd<'_>],
         deadline: Deadline,
-    ) -> Result<(ZygoteReply, Vec<OwnedFd>), MakeError> {
+    ) -> Result<(ZygoteReply, Vec<OwnedFd>), AskError> {
         match message::tell(self.socket.as_fd(), message, descriptors) {
             Ok(()) => {}
-            Err(TellError::Os(error)) if is_hang_up(&error) => return Err(MakeError::ZygoteGone),
-            Err(TellError::Os(error)) => return Err(error.into()),
+            Err(TellError::Os(error)) if is_hang_up(&error) => return Err(AskError::Gone),
+            Err(TellError::Os(error)) => return Err(AskError::Spawn(error.into())),
             Err(TellError::TooLong | TellError::Unencodable) => {
                 let reason = "too many functions to preload".to_owned();
-                return Err(MakeError::Spawn(SpawnError::Preload { reason }));
+                return Err(AskError::Spawn(SpawnError::Preload { reason }));
             }
         }
         // Its children have its end of the socket too until they close it, so its own end shows
         // first in the pidfd.
-        let ready = poll_readable(&[self.socket.as_fd(), self.process.as_fd()], deadline)?;
+        let ready = poll_readable(&[self.socket.as_fd(), self.process.as_fd()], deadline)
+            .map_err(|error| AskError::Spawn(error.into()))?;
         match (ready[0], ready[1]) {
-            (true, _) => message::hear(self.socket.as_fd()).ok_or(MakeError::ZygoteGone),
-            (false, true) => Err(MakeError::ZygoteGone),
-            (false, false) => Err(MakeError::Spawn(SpawnError::TimedOut)),
+            (true, _) => message::hear(self.socket.as_fd()).ok_or(AskError::Gone),
+            (false, true) => Err(AskError::Gone),
+            (false, false) => Err(AskError::Spawn(SpawnError::TimedOut)),
         }
+    }
+
+    /// It has ended, or is about to: takes its status.
+    fn gone(self) -> MakeError {
+        let ended = self.process.wait(Deadline::after(END_TIME));
+        let Ok(Some(status)) = ended else {
+            return self.replace();
+        };
+        MakeError::ZygoteGone(Exit::of_zygote(status))
+    }
+
+    /// What it says makes no sense: the next one starts afresh.
+    fn replace(self) -> MakeError {
+        self.kill();
+        MakeError::ZygoteGone(Exit::Unknown)
     }
 
     /// Lets it end, which it does when its socket does, and leaves its status to be taken.
@@ -187,14 +213,12 @@ pub(crate) fn fork(socket: BorrowedFd<'_>, deadline: Deadline) -> Result<(u32, P
             let refused = io::Error::from_raw_os_error(errno);
             Err(OsError::new("clone3", refused).into())
         }
-        // What it says makes no sense, or it says nothing in time: the next one starts afresh.
-        Ok(_) => {
+        Ok(_) => Err(zygote.replace()),
+        Err(AskError::Gone) => Err(zygote.gone()),
+        // It says nothing in time: the next one starts afresh.
+        Err(AskError::Spawn(error)) => {
             zygote.kill();
-            Err(MakeError::ZygoteGone)
-        }
-        Err(error) => {
-            zygote.kill();
-            Err(error)
+            Err(MakeError::Spawn(error))
         }
     }
 }
