@@ -225,7 +225,7 @@ impl error::Error for ReserveError {
     }
 }
 
-/// A whole [`Memfd`], mapped for reading and writing by everybody who maps it.
+/// A [`Memfd`] or a part of it, mapped for reading and writing by everybody who maps it.
 ///
 /// It gives out a raw pointer and never a slice: other processes write the bytes at any time.
 #[derive(Debug)]
@@ -240,8 +240,33 @@ impl Map {
     ///
     /// When the address space, or its limit (`RLIMIT_AS`), has no room.
     pub fn shared(file: &Memfd) -> Result<Self, OsError> {
-        let len = usize::try_from(file.len).map_err(|_| OsError::new("mmap", Errno::NOMEM))?;
+        Self::part(file, 0, file.len)
+    }
+
+    /// Maps `len` bytes of a file from `offset` on, which is a multiple of the page size.
+    ///
+    /// # Errors
+    ///
+    /// As for [`shared`](Self::shared), and when the part is not inside of the file.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_os::memory::{Map, Memfd};
+    ///
+    /// let file = Memfd::create("example", 1 << 40)?;
+    /// assert_eq!(Map::part(&file, 1 << 39, 8192)?.len(), 8192);
+    /// assert!(Map::part(&file, 1 << 40, 8192).is_err());
+    /// # Ok::<(), manyhands_os::error::OsError>(())
+    /// ```
+    pub fn part(file: &Memfd, offset: u64, len: u64) -> Result<Self, OsError> {
+        let is_inside = offset.checked_add(len).is_some_and(|end| end <= file.len);
+        if !is_inside {
+            return Err(OsError::new("mmap", Errno::INVAL));
+        }
+        let len = usize::try_from(len).map_err(|_| OsError::new("mmap", Errno::NOMEM))?;
         let raw = MmapOptions::new()
+            .offset(offset)
             .len(len)
             .no_reserve_swap()
             .map_raw(&file.fd)

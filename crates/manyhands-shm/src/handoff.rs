@@ -179,6 +179,11 @@ pub(crate) fn receive<'de, D: Deserializer<'de>>(
     }
     let arena = receiving_arena().map_err(|error| refused(&error))?;
     let handle = Handle::from_bits(bits).ok_or_else(|| refused("this is no handle"))?;
+    arena.reach(handle).map_err(|error| {
+        refused(&format!(
+            "the memory of the shared object cannot be mapped: {error}"
+        ))
+    })?;
     Hold::attach(arena, handle, kind)
         .ok_or_else(|| refused("the shared object has been freed, or is of another type"))
 }

@@ -6,17 +6,21 @@
     reason = "the processes check raw blocks and regions by hand"
 )]
 
+mod common;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manyhands_os::Deadline;
 use manyhands_shm::arena::{self, Arena, Block, Participant, Seat};
 use manyhands_shm::{Region, Shared, handoff};
 use manyhands_sync::{Lock, LockError};
+
+use common::{hex, variable};
 
 const SEAT: &str = "MANYHANDS_TEST_SEAT";
 const PARCEL: &str = "MANYHANDS_TEST_PARCEL";
@@ -79,18 +83,15 @@ impl Random {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn variable(name: &str) -> Option<Vec<u8>> {
-    let text = std::env::var(name).ok()?;
-    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex");
-    Some((0..text.len()).step_by(2).map(byte).collect())
+/// The arena that all tests of this program share; in so small windows that the storm needs several.
+fn family() -> &'static Arena {
+    static FAMILY: LazyLock<&'static Arena> =
+        LazyLock::new(|| arena::found(1 << 20, 255).expect("an arena"));
+    *FAMILY
 }
 
 fn start(entry: &str, seat: Seat, parcel: &[u8]) -> Child {
-    let arena = arena::family().expect("an arena");
+    let arena = arena::family().expect("founded or joined");
     let fd: OwnedFd = arena.as_fd().try_clone_to_owned().expect("a descriptor");
     Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", entry, "--nocapture"])
@@ -316,7 +317,7 @@ fn nothing_is_lost_or_used_twice_when_processes_are_killed_at_random() {
     let seed = u64::from(std::process::id()) << 20 | 1;
     println!("seed {seed}");
     let mut random = Random(seed);
-    let arena = arena::family().expect("an arena");
+    let arena = family();
     let region = Region::new(Board::BYTES).expect("room");
     let pair = Shared::new(Lock::new((0, 0))).expect("room");
     let board = Board::of(&region);
@@ -351,6 +352,7 @@ fn nothing_is_lost_or_used_twice_when_processes_are_killed_at_random() {
     assert_eq!(arena.stats().holders[0].shared, 2);
     drop((pair, region));
     assert_eq!(arena.stats().used_blocks(), 0);
+    assert!(arena.len() > 1 << 20, "one window was enough");
 }
 
 /// The entry of a child that starts a child; does nothing when run as a test.
@@ -390,7 +392,7 @@ fn grandchild() {
 #[test]
 fn grandchild_ends_when_its_parent_is_killed_and_both_leave_nothing() {
     let Some(_turn) = my_turn() else { return };
-    let arena = arena::family().expect("an arena");
+    let arena = family();
     let region = Region::new(Board::BYTES).expect("room");
     let board = Board::of(&region);
     let seat = arena.reserve_seat().expect("a seat");
@@ -431,7 +433,7 @@ fn grandchild_ends_when_its_parent_is_killed_and_both_leave_nothing() {
 #[test]
 fn child_whose_seat_was_released_is_refused() {
     let Some(_turn) = my_turn() else { return };
-    let arena = arena::family().expect("an arena");
+    let arena = family();
     let seat = arena.reserve_seat().expect("a seat");
     arena.release_seat(seat);
     let mut child = start("grandchild", seat, &[]);

@@ -3,13 +3,20 @@
 //! This program starts itself again, under a limit that the shell sets. A signal would be the child's
 //! end, and the test's failure.
 
+mod common;
+
+use std::os::fd::AsFd;
 use std::process::Command;
 
-use manyhands_shm::arena;
-use manyhands_shm::{Block, NoSpace, Region, Shared, ShortOf};
+use manyhands_shm::{Block, NoSpace, Region, Shared, ShortOf, arena, handoff};
+
+use common::{hex, variable};
 
 /// Names the process as a child.
 const CHILD: &str = "MANYHANDS_TEST_SHORTAGE";
+/// What a member of a child's family gets.
+const SEAT: &str = "MANYHANDS_TEST_SEAT";
+const PARCEL: &str = "MANYHANDS_TEST_PARCEL";
 
 fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
@@ -41,7 +48,7 @@ fn child_with_an_arena() {
         let arena = arena::family().expect("a small one is allowed");
         drop(arena.allocate(100_000).expect("room"));
         assert_eq!(*Shared::new(7).expect("room"), 7);
-        println!("arena of {} GiB;", arena.len() >> 30);
+        println!("arena of {} MiB;", arena.len() >> 20);
     }
 }
 
@@ -58,6 +65,71 @@ fn child_without_arena() {
         let slice = Shared::<[u16]>::zeroed(50).expect_err("no room");
         without(slice, 100);
         println!("refused;");
+    }
+}
+
+/// The entry of a child that needs more than the part of the arena which its limits let it map at
+/// once; does nothing when run as a test.
+#[test]
+fn child_with_windows() {
+    if is_child() {
+        let arena = arena::family().expect("a small one is allowed");
+        let (window, mut regions) = (arena.len(), Vec::new());
+        let largest = (window / 64) as usize;
+        let full = loop {
+            match Region::new(largest) {
+                Ok(region) => regions.push(region),
+                Err(refused) => break refused,
+            }
+        };
+        assert!(matches!(full.short_of, ShortOf::Memory(_)), "{full}");
+        let windows = arena.len() / window;
+        assert_eq!(regions.len() as u64, windows * 4, "all of each");
+        // One that can map the first window only.
+        let last = regions.last().expect("many");
+        for (region, outcome) in [(&regions[0], "found;"), (last, "refused;")] {
+            let text = member_shown(arena, region);
+            assert!(text.contains(outcome), "{text}");
+        }
+        println!("{windows} windows;");
+    }
+}
+
+/// What a member of the family prints whose addresses are limited to 1.5 GiB.
+fn member_shown(arena: &arena::Arena, region: &Region) -> String {
+    let fd = arena.as_fd().try_clone_to_owned().expect("a descriptor");
+    let seat = arena.reserve_seat().expect("a seat");
+    let parcel = handoff::pack(region).expect("packable");
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -v 1500000; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", "member_with_little_room", "--nocapture"])
+        .env(SEAT, hex(&handoff::pack(&seat).expect("packable").bytes))
+        .env(PARCEL, hex(&parcel.bytes))
+        .stdin(fd)
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}{errors}", output.status);
+    text
+}
+
+/// The entry of a member that is shown a region; does nothing when run as a test.
+#[test]
+fn member_with_little_room() {
+    let (Some(seat), Some(parcel)) = (variable(SEAT), variable(PARCEL)) else {
+        return;
+    };
+    let seat = handoff::unpack(&seat).expect("a seat");
+    let fd = std::io::stdin().as_fd().try_clone_to_owned();
+    arena::join(fd.expect("a descriptor"), seat).expect("the first window has room");
+    match handoff::unpack::<Region>(&parcel) {
+        Ok(region) => println!("found; {}", region.len()),
+        Err(error) => {
+            assert!(error.to_string().contains("cannot be mapped"), "{error}");
+            println!("refused;");
+        }
     }
 }
 
@@ -122,19 +194,20 @@ fn child_that_fills_its_group() {
 fn arena_is_as_long_as_the_limits_allow() {
     if !is_child() {
         let length = |limits| under(limits, "child_with_an_arena");
-        assert!(length("true").contains("arena of 64 GiB;"));
+        assert!(length("true").contains("arena of 65536 MiB;"));
         // In KiB of addresses, and in blocks of 512 bytes of a file.
-        assert!(length("ulimit -v 25000000").contains("arena of 16 GiB;"));
-        assert!(length("ulimit -v 8000000").contains("arena of 4 GiB;"));
-        assert!(length("ulimit -f 40000000").contains("arena of 16 GiB;"));
-        assert!(length("ulimit -f 3000000").contains("arena of 1 GiB;"));
+        assert!(length("ulimit -v 25000000").contains("arena of 16384 MiB;"));
+        assert!(length("ulimit -v 8000000").contains("arena of 4096 MiB;"));
+        assert!(length("ulimit -v 900000").contains("arena of 256 MiB;"));
+        assert!(length("ulimit -f 40000000").contains("arena of 16384 MiB;"));
+        assert!(length("ulimit -f 3000000").contains("arena of 1024 MiB;"));
     }
 }
 
 #[test]
 fn no_arena_is_no_space() {
     if !is_child() {
-        for limits in ["ulimit -v 900000", "ulimit -f 2000000"] {
+        for limits in ["ulimit -v 250000", "ulimit -f 400000"] {
             assert!(under(limits, "child_without_arena").contains("refused;"));
         }
     }
@@ -146,6 +219,15 @@ fn full_arena_is_no_space() {
         // A sixteenth of a GiB, in blocks of a sixty-fourth.
         let text = under("ulimit -f 3000000", "child_that_takes_all");
         assert!(text.contains("4 blocks;"), "{text}");
+    }
+}
+
+#[test]
+fn limited_addresses_are_used_to_the_end() {
+    if !is_child() {
+        // Windows of 1 GiB.
+        let text = under("ulimit -v 4000000", "child_with_windows");
+        assert!(text.contains("3 windows;"), "{text}");
     }
 }
 

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::layout::{CLASSES, Entry, class_size};
+use manyhands_os::error::OsError;
+
+use super::layout::{CLASSES, Entry, INDEX_BITS, INDEX_MASK, MOST_WINDOWS, class_size};
 use super::word::{BlockState, BlockWord};
 use super::{Arena, Participant, joined};
 
@@ -12,9 +14,9 @@ use super::{Arena, Participant, joined};
 ///
 /// ```text
 ///  63        35 34      13 12     8 7       0
-/// +------------+----------+--------+---------+
-/// | generation |  index   | class  |  arena  |
-/// +------------+----------+--------+---------+
+/// +------------+----------+--------+------------+
+/// | generation |  number  | class  | window + 1 |
+/// +------------+----------+--------+------------+
 /// ```
 ///
 /// A handle gives no access. What it names is checked whenever it is used, against the arena's
@@ -22,14 +24,13 @@ use super::{Arena, Participant, joined};
 #[derive(Copy, Clone, PartialEq, Eq, Hash)]
 pub struct Handle(u64);
 
-/// The one arena of a family; others may come.
-const FAMILY_ARENA: u64 = 1;
 const CLASS_SHIFT: u32 = 8;
 const INDEX_SHIFT: u32 = 13;
 const GENERATION_SHIFT: u32 = 35;
 
 const _: () = assert!(CLASSES <= 1 << (INDEX_SHIFT - CLASS_SHIFT));
-const _: () = assert!(super::layout::MOST_BLOCKS <= 1 << (GENERATION_SHIFT - INDEX_SHIFT));
+const _: () = assert!(INDEX_BITS == GENERATION_SHIFT - INDEX_SHIFT);
+const _: () = assert!(MOST_WINDOWS < 1 << CLASS_SHIFT);
 
 impl Handle {
     pub(crate) fn new(class: usize, index: u32, generation: u32) -> Handle {
@@ -37,9 +38,9 @@ impl Handle {
         // old would be mistaken for a new one.
         Handle(
             u64::from(generation) << GENERATION_SHIFT
-                | u64::from(index) << INDEX_SHIFT
+                | u64::from(index & INDEX_MASK) << INDEX_SHIFT
                 | (class as u64) << CLASS_SHIFT
-                | FAMILY_ARENA,
+                | (u64::from(index >> INDEX_BITS) + 1),
         )
     }
 
@@ -50,15 +51,22 @@ impl Handle {
 
     /// The handle behind a word, `None` when no handle looks like it.
     pub fn from_bits(bits: u64) -> Option<Handle> {
-        (bits & 0xff == FAMILY_ARENA).then_some(Handle(bits))
+        (bits & 0xff != 0).then_some(Handle(bits))
+    }
+
+    /// Which window of the arena the block lies in.
+    pub(crate) fn window(self) -> u32 {
+        // A handle is never zero there.
+        (self.0 as u8 - 1).into()
     }
 
     pub(crate) fn class(self) -> usize {
         (self.0 >> CLASS_SHIFT & 0x1f) as usize
     }
 
+    /// The index of the block in its class, with the window in its upper bits.
     pub(crate) fn index(self) -> u32 {
-        (self.0 >> INDEX_SHIFT & 0x3f_ffff) as u32
+        self.window() << INDEX_BITS | (self.0 >> INDEX_SHIFT) as u32 & INDEX_MASK
     }
 
     /// Whether a word is of the incarnation that this handle names.
@@ -73,8 +81,9 @@ impl fmt::Debug for Handle {
         let size = class_size(self.class().min(CLASSES - 1));
         write!(
             f,
-            "Handle({size} B #{} generation {generation})",
-            self.index()
+            "Handle({size} B #{}.{} generation {generation})",
+            self.window(),
+            self.index() & INDEX_MASK,
         )
     }
 }
@@ -128,7 +137,8 @@ impl Block {
     /// Takes over a block that was given to this process; `value` comes out of the mailbox.
     ///
     /// `None` when `value` names no block that was given to this process and not yet accepted: the
-    /// giver has not finished, has died before it did, or the block was accepted already.
+    /// giver has not finished, has died before it did, or the block was accepted already. Also when
+    /// this process has no room in its address space for the part of the arena that the block is in.
     pub fn accept(value: u64) -> Option<Block> {
         joined()?.accept(Handle::from_bits(value)?)
     }
@@ -264,10 +274,27 @@ impl Arena {
         Some(Block::new(self, handle, len, len))
     }
 
-    /// The entry that a handle from outside names, `None` when it points out of the arena.
+    /// Sees to it that what a handle from outside names can be looked at.
+    ///
+    /// # Errors
+    ///
+    /// When the address space of this process, or its limit, has no room for the block's window.
+    pub(crate) fn reach(&self, handle: Handle) -> Result<(), OsError> {
+        match handle.window() < self.memory.opened() {
+            true => self.memory.map_window(handle.window()),
+            // It names nothing.
+            false => Ok(()),
+        }
+    }
+
+    /// The entry that a handle from outside names, `None` when it points out of the arena or cannot
+    /// be [reached](Self::reach).
     pub(crate) fn locate(&self, handle: Handle) -> Option<&'static Entry> {
         let class = Some(handle.class()).filter(|class| *class < CLASSES)?;
-        let index = Some(handle.index()).filter(|index| *index < self.memory.ready(class))?;
+        let window = Some(handle.window()).filter(|window| *window < self.memory.opened())?;
+        self.reach(handle).ok()?;
+        let ready = self.memory.ready(window, class);
+        let index = Some(handle.index()).filter(|index| ready.contains(index))?;
         Some(self.memory.entry(class, index))
     }
 

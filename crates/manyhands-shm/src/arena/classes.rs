@@ -3,6 +3,7 @@
 //! The shared words are the only truth; what a process remembers of free blocks ([`Hints`]) only
 //! saves it from looking. A block is claimed by one CAS and freed by one store.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use manyhands_os::memory::ReserveError;
@@ -17,7 +18,7 @@ use crate::error::{NoSpace, ShortOf};
 #[derive(Debug)]
 pub(super) struct Hints {
     free: Vec<u32>,
-    /// Where the next look through the entries begins.
+    /// Where the next look through the entries begins, counted through all windows.
     cursor: u32,
 }
 
@@ -78,11 +79,36 @@ impl Arena {
     }
 
     fn allocate_anywhere(&'static self, len: usize) -> Result<Block, NoSpace> {
-        match self.try_allocate(len) {
+        loop {
+            let windows = self.memory.windows();
+            let mut error = match self.try_allocate(len, windows) {
+                Ok(block) => return Ok(block),
+                Err(error) => error,
+            };
             // What the dead hold is free too, once somebody looks.
-            Err(error) if self.reap_dead() > 0 => self.try_allocate(len).map_err(|_| error),
-            outcome => outcome,
+            if self.reap_dead() > 0
+                && let Ok(block) = self.try_allocate(len, windows)
+            {
+                return Ok(block);
+            }
+            let is_full = matches!(error.short_of, ShortOf::Blocks);
+            if !is_full || !self.fits_a_block(len) {
+                return Err(error);
+            }
+            match self.memory.open_window(windows) {
+                Ok(true) => {}
+                Ok(false) => return Err(error),
+                Err(refused) => {
+                    error.short_of = ShortOf::Memory(refused);
+                    return Err(error);
+                }
+            }
         }
+    }
+
+    /// Whether there are blocks so large in a window.
+    fn fits_a_block(&self, len: usize) -> bool {
+        class_of(len).is_some_and(|class| self.memory.capacity(class) > 0)
     }
 
     /// Gives the pages behind all free blocks of more than a page back to the system.
@@ -91,7 +117,7 @@ impl Arena {
     /// had a large peak and goes on for long may call this. Blocks in use are not touched.
     pub fn trim(&self) {
         for class in LAST_SMALL_CLASS + 1..CLASSES {
-            for index in 0..self.memory.ready(class) {
+            for index in self.blocks(class) {
                 let entry = self.memory.entry(class, index);
                 // Relaxed: a hint; the claim decides.
                 if entry.warm.load(Relaxed) != 0 && self.claim(class, index).is_some() {
@@ -102,10 +128,15 @@ impl Arena {
         }
     }
 
-    fn try_allocate(&'static self, len: usize) -> Result<Block, NoSpace> {
+    /// All blocks of a class that can be looked at.
+    pub(super) fn blocks(&self, class: usize) -> impl Iterator<Item = u32> + '_ {
+        (0..self.memory.windows()).flat_map(move |window| self.memory.ready(window, class))
+    }
+
+    fn try_allocate(&'static self, len: usize, windows: u32) -> Result<Block, NoSpace> {
         let mut short_of = ShortOf::Blocks;
         for class in class_of(len).unwrap_or(CLASSES)..CLASSES {
-            match self.allocate_in(class, len) {
+            match self.allocate_in(class, len, windows) {
                 Ok(Some(block)) => return Ok(block),
                 Ok(None) => {}
                 Err(refused) => {
@@ -123,8 +154,13 @@ impl Arena {
         })
     }
 
-    fn allocate_in(&'static self, class: usize, len: usize) -> Result<Option<Block>, ReserveError> {
-        let Some(claim) = self.find(class)? else {
+    fn allocate_in(
+        &'static self,
+        class: usize,
+        len: usize,
+        windows: u32,
+    ) -> Result<Option<Block>, ReserveError> {
+        let Some(claim) = self.find(class, windows)? else {
             return Ok(None);
         };
         let dirty = if class <= LAST_SMALL_CLASS {
@@ -162,7 +198,7 @@ impl Arena {
             warm = entry.warm.load(Relaxed) & !PUNCHING;
         }
         if warm < pages {
-            let start = self.memory.layout.data_offset(class, index) + u64::from(warm) * PAGE;
+            let start = self.memory.data_offset(class, index) + u64::from(warm) * PAGE;
             self.memory
                 .file
                 .reserve(start, u64::from(pages - warm) * PAGE)?;
@@ -185,45 +221,45 @@ impl Arena {
     }
 
     /// Claims some free block of a class, making new entries ready when needed.
-    fn find(&self, class: usize) -> Result<Option<Claim>, ReserveError> {
+    fn find(&self, class: usize, windows: u32) -> Result<Option<Claim>, ReserveError> {
         let hints = &mut *lock(&self.hints[class]);
-        let capacity = self.memory.layout.classes[class].capacity;
         while let Some(index) = hints.free.pop() {
             if let Some(claim) = self.claim(class, index) {
                 return Ok(Some(claim));
             }
         }
-        let ready = self.memory.ready(class);
-        if let Some(claim) = self.look(class, hints, WINDOW.min(ready)) {
+        if let Some(claim) = self.look(class, windows, hints, WINDOW) {
             return Ok(Some(claim));
         }
-        let extended = if ready < capacity {
-            self.extend(class, ready, hints)
-        } else {
-            Ok(())
-        };
+        let extended = self.extend_some(class, windows, hints);
         if extended.is_ok()
             && let Some(claim) = hints.free.pop().and_then(|index| self.claim(class, index))
         {
             return Ok(Some(claim));
         }
         // Nearly full: look everywhere before giving up.
-        match self.look(class, hints, self.memory.ready(class)) {
+        match self.look(class, windows, hints, u32::MAX) {
             Some(claim) => Ok(Some(claim)),
             None => extended.map(|()| None),
         }
     }
 
-    /// Looks through `count` entries from the cursor on, and claims the first free one.
-    fn look(&self, class: usize, hints: &mut Hints, count: u32) -> Option<Claim> {
-        let ready = self.memory.ready(class);
-        for _ in 0..count {
-            let index = if hints.cursor < ready {
-                hints.cursor
-            } else {
-                0
-            };
-            hints.cursor = index + 1;
+    /// Looks through up to `most` entries from the cursor on, and claims the first free one.
+    fn look(&self, class: usize, windows: u32, hints: &mut Hints, most: u32) -> Option<Claim> {
+        let ready: Vec<Range<u32>> = (0..windows)
+            .map(|window| self.memory.ready(window, class))
+            .collect();
+        let count: u32 = ready.iter().map(|blocks| blocks.end - blocks.start).sum();
+        let start = if hints.cursor < count {
+            hints.cursor
+        } else {
+            0
+        };
+        hints.cursor = start;
+        let all = || ready.iter().cloned().flatten();
+        let from_start = all().skip(start as usize).chain(all().take(start as usize));
+        for index in from_start.take(most as usize) {
+            hints.cursor += 1;
             if let Some(claim) = self.claim(class, index) {
                 return Some(claim);
             }
@@ -231,32 +267,52 @@ impl Arena {
         None
     }
 
-    /// Makes the entries above `ready` usable: first their pages, then the number that shows them.
-    fn extend(&self, class: usize, ready: u32, hints: &mut Hints) -> Result<(), ReserveError> {
+    /// Makes more entries usable, in the first window that has some; none when all are.
+    fn extend_some(
+        &self,
+        class: usize,
+        windows: u32,
+        hints: &mut Hints,
+    ) -> Result<(), ReserveError> {
+        let capacity = self.memory.capacity(class);
+        for window in 0..windows {
+            let ready = self.memory.ready(window, class);
+            let count = ready.end - ready.start;
+            if count < capacity {
+                let more = self.extend(window, class, count)?;
+                let new = ready.start + count..ready.start + more;
+                hints.free.extend(new.rev().take(MOST_HINTS));
+                hints.cursor = 0;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the entries of a window above `ready` usable: first their pages, then the number that
+    /// shows them, which is returned.
+    fn extend(&self, window: u32, class: usize, ready: u32) -> Result<u32, ReserveError> {
         let layout = &self.memory.layout;
         let most = u32::try_from(MOST_READY_BYTES / class_size(class)).unwrap_or(u32::MAX);
         let more = READY_STEP.max((ready / 2).min(most).next_multiple_of(READY_STEP));
-        let end = ready
-            .saturating_add(more)
-            .min(layout.classes[class].capacity);
+        let end = ready.saturating_add(more).min(self.memory.capacity(class));
         let blocks = ready..end;
         let mut ranges = vec![
             layout.entry_pages(class, blocks.clone()),
             layout.holder_pages(class, blocks.clone()),
         ];
         if class <= LAST_SMALL_CLASS {
-            ranges.push(layout.data_pages(class, blocks.clone()));
+            ranges.push(layout.data_pages(class, blocks));
         }
+        let start = self.memory.window_offset(window);
         for pages in ranges {
             self.memory
                 .file
-                .reserve(pages.start, pages.end - pages.start)?;
+                .reserve(start + pages.start, pages.end - pages.start)?;
         }
         // Whoever dies before this line has reserved pages that the next one reserves again.
-        self.memory.raise_ready(class, end);
-        hints.free.extend(blocks.rev().take(MOST_HINTS));
-        hints.cursor = 0;
-        Ok(())
+        self.memory.raise_ready(window, class, end);
+        Ok(end)
     }
 
     #[inline]
@@ -301,18 +357,17 @@ impl Arena {
         word.store(owned.freed().to_bits(), Release);
     }
 
-    /// The bytes of all unused blocks of at least `len` bytes.
+    /// The bytes of all unused blocks of at least `len` bytes, in the windows that are open.
     fn free_bytes(&self, len: usize) -> usize {
+        let windows = u64::from(self.memory.windows());
         let mut free = 0;
         for class in class_of(len).unwrap_or(CLASSES)..CLASSES {
-            let (ready, size) = (self.memory.ready(class), class_size(class));
-            let used = (0..ready).filter(|index| {
+            let used = self.blocks(class).filter(|index| {
                 let word = self.memory.entry(class, *index).word.load(Acquire);
                 BlockWord::from_bits(word).state() != BlockState::Free
             });
-            let unused =
-                u64::from(self.memory.layout.classes[class].capacity) - used.count() as u64;
-            free += unused * size;
+            let all = windows * u64::from(self.memory.capacity(class));
+            free += all.saturating_sub(used.count() as u64) * class_size(class);
         }
         free as usize
     }

@@ -1,5 +1,5 @@
-//! Where everything in an arena lies: computed from its length alone, so that every member of the
-//! family, being the same binary, comes to the same answer.
+//! Where everything in a window of an arena lies: computed from the window's length alone, so that
+//! every member of the family, being the same binary, comes to the same answer.
 //!
 //! Boxes and prose: `docs/layout.md`, section "Arena".
 
@@ -13,7 +13,7 @@ use manyhands_sync::raw::ShortLock;
 
 /// `manyhnd` and a letter that changes with every layout that the numbers below do not show.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"manyhndA");
-pub(crate) const LAYOUT_VERSION: u32 = 2;
+pub(crate) const LAYOUT_VERSION: u32 = 3;
 /// The header's state once everything else in it is written.
 pub(crate) const READY: u32 = 1;
 
@@ -28,25 +28,34 @@ pub(crate) const CLASSES: usize = 25;
 const SMALLEST_SHIFT: u32 = 6;
 /// The last class whose blocks get their pages together with their entries: up to one page.
 pub(crate) const LAST_SMALL_CLASS: usize = 6;
-/// As many blocks as a handle can count within one class.
-pub(crate) const MOST_BLOCKS: u64 = 1 << 22;
+/// The bits of a block's number within its class and window.
+pub(crate) const INDEX_BITS: u32 = 22;
+/// The number within its window, in the index of a block: `window:8 | number:22`.
+pub(crate) const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+/// As many blocks as a handle can count within one class of a window.
+pub(crate) const MOST_BLOCKS: u64 = 1 << INDEX_BITS;
+/// As many windows as a handle can count; it is never zero.
+pub(crate) const MOST_WINDOWS: u32 = 255;
 /// Entries are made ready in steps of this many blocks: holder sets of one page.
 pub(crate) const READY_STEP: u32 = 64;
 /// The strictest alignment that a block can promise, as maps begin at any page.
 pub(crate) const MOST_ALIGNMENT: usize = PAGE as usize;
 
-/// The first page of an arena.
+/// The first page of a window. All but `ready` is used in the first window only.
 #[repr(C)]
 pub(crate) struct Header {
     pub(crate) magic: AtomicU64,
     pub(crate) version: AtomicU32,
     /// The stored state: [`READY`] last of all.
     pub(crate) state: AtomicU32,
+    /// The length of each window.
     pub(crate) len: AtomicU64,
     /// Guards the holder sets and the end of seats.
     pub(crate) lock: ShortLock,
     /// How many entries of each class are backed by pages. It only grows.
     pub(crate) ready: [AtomicU32; CLASSES],
+    /// How many windows were opened. It only grows.
+    pub(crate) windows: AtomicU32,
 }
 
 /// A participant's place.
@@ -87,6 +96,7 @@ const _: () = {
     assert!(offset_of!(Header, len) == 16);
     assert!(offset_of!(Header, lock) == 24);
     assert!(offset_of!(Header, ready) == 32);
+    assert!(offset_of!(Header, windows) == 132);
     assert!(size_of::<Header>() <= PAGE as usize);
     assert!(offset_of!(SeatRecord, word) == 0);
     assert!(offset_of!(SeatRecord, identity) == 8);
@@ -112,7 +122,7 @@ pub(crate) fn class_of(len: usize) -> Option<usize> {
     (class < CLASSES).then_some(class)
 }
 
-/// Where the parts of one size class lie, as offsets into the arena.
+/// Where the parts of one size class lie, as offsets into each window.
 #[derive(Debug, Copy, Clone, Default)]
 pub(crate) struct ClassLayout {
     pub(crate) capacity: u32,
@@ -121,9 +131,10 @@ pub(crate) struct ClassLayout {
     pub(crate) data: u64,
 }
 
-/// Where everything lies.
+/// Where everything lies in a window.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
+    /// The length of a window.
     pub(crate) len: u64,
     pub(crate) classes: [ClassLayout; CLASSES],
 }
@@ -136,9 +147,9 @@ pub(crate) const TABLE_OFFSET: u64 = PREFIX;
 pub(crate) const TABLE_END: u64 = TABLE_OFFSET + size_of::<Table>() as u64;
 
 impl Layout {
-    /// The layout of an arena of `len` bytes, `None` when that is no sensible length.
+    /// The layout of windows of `len` bytes, `None` when that is no sensible length.
     ///
-    /// Each class gets a thirty-second of the arena, the five largest a sixteenth; the largest
+    /// Each class gets a thirty-second of a window, the five largest a sixteenth; the largest
     /// block is a sixty-fourth of it.
     pub(crate) fn of(len: u64) -> Option<Layout> {
         let mut classes = [ClassLayout::default(); CLASSES];
@@ -165,8 +176,8 @@ impl Layout {
             .then_some(Layout { len, classes })
     }
 
-    /// The pages that hold the entries of `blocks`; the same for [`holder_pages`](Self::holder_pages)
-    /// and [`data_pages`](Self::data_pages).
+    /// The pages of a window that hold the entries of its `blocks`; the same for
+    /// [`holder_pages`](Self::holder_pages) and [`data_pages`](Self::data_pages).
     pub(crate) fn entry_pages(&self, class: usize, blocks: Range<u32>) -> Range<u64> {
         pages(
             self.classes[class].entries,
@@ -187,7 +198,7 @@ impl Layout {
         pages(self.classes[class].data, class_size(class), blocks)
     }
 
-    /// Where the bytes of a block begin.
+    /// Where the bytes of a block begin in its window.
     pub(crate) fn data_offset(&self, class: usize, index: u32) -> u64 {
         self.classes[class].data + u64::from(index) * class_size(class)
     }

@@ -29,16 +29,16 @@ pub(crate) use layout::MOST_ALIGNMENT;
 pub(crate) use sharing::Hold;
 
 use classes::Hints;
-use layout::CLASSES;
+use layout::{CLASSES, MOST_WINDOWS};
 use memory::Memory;
 use sharing::Holds;
 use word::{SeatState, SeatWord, Who};
 
 use crate::error::ArenaError;
 
-/// The lengths that are tried, in this order: limits on address space or file size may forbid the
-/// larger ones.
-const FAMILY_LENGTHS: [u64; 4] = [64 << 30, 16 << 30, 4 << 30, 1 << 30];
+/// The lengths of windows that are tried, in this order: limits on address space or file size may
+/// forbid the larger ones.
+const WINDOW_LENGTHS: [u64; 5] = [64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 20];
 
 /// The family's arena as this process sees it.
 static FAMILY: OnceLock<&'static Arena> = OnceLock::new();
@@ -58,8 +58,8 @@ pub struct Arena {
 
 /// The arena of this process family.
 ///
-/// The root process, which is any that was not started by manyhands, makes it at first use; a
-/// child has the one that it [joined](join). It stays mapped for the life of the process.
+/// The root process, which is any that was not started by manyhands, makes it at first use, or
+/// before with [`found`]; a child has the one that it [joined](join). It stays mapped for the life of the process.
 ///
 /// # Errors
 ///
@@ -77,17 +77,49 @@ pub struct Arena {
 pub fn family() -> Result<&'static Arena, ArenaError> {
     match FAMILY.get() {
         Some(arena) => Ok(arena),
-        None => found(),
+        None => found_largest(),
     }
 }
 
 #[cold]
-fn found() -> Result<&'static Arena, ArenaError> {
+fn found_largest() -> Result<&'static Arena, ArenaError> {
     let _making = lock(&MAKING);
     if let Some(arena) = FAMILY.get() {
         return Ok(arena);
     }
     let arena = Arena::found(make()?)?;
+    member::install(arena);
+    Ok(FAMILY.get_or_init(|| arena))
+}
+
+/// Makes the arena of this process family, with a bound on what the family can share: up to
+/// `windows` times `window` bytes.
+///
+/// For the root process, before anything else needs the arena; otherwise [`family`] makes the
+/// largest that the limits of the process allow. A process needs addresses for those windows only
+/// that it uses. The largest block is a sixty-fourth of a window, and at most 1 GiB.
+///
+/// # Errors
+///
+/// [`ArenaError::Length`] when `window` is less than 1 MiB, or no multiple of 4 KiB.
+/// [`ArenaError::AlreadyJoined`] when this process has an arena. Others when the system refuses.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_shm::arena;
+///
+/// let arena = arena::found(64 << 20, 4)?; // 256 MiB in all
+/// assert!(arena.allocate(1 << 20).is_ok());
+/// assert!(arena.allocate(2 << 20).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn found(window: u64, windows: u32) -> Result<&'static Arena, ArenaError> {
+    let _making = lock(&MAKING);
+    if FAMILY.get().is_some() {
+        return Err(ArenaError::AlreadyJoined);
+    }
+    let arena = Arena::found(Memory::create(window, windows)?)?;
     member::install(arena);
     Ok(FAMILY.get_or_init(|| arena))
 }
@@ -112,11 +144,18 @@ pub fn join(fd: OwnedFd, seat: Seat) -> Result<&'static Arena, ArenaError> {
     Ok(FAMILY.get_or_init(|| arena))
 }
 
-/// The largest arena that the limits of this process allow.
+/// An arena with the largest windows that the limits of this process allow, and as many of them.
 fn make() -> Result<Memory, ArenaError> {
-    let (smallest, larger) = FAMILY_LENGTHS.split_last().expect("the list is not empty");
-    let made = larger.iter().find_map(|len| Memory::create(*len).ok());
-    made.map_or_else(|| Memory::create(*smallest), Ok)
+    let mut outcome = Err(ArenaError::Length { len: 0 });
+    for len in WINDOW_LENGTHS {
+        for windows in [MOST_WINDOWS, 1] {
+            outcome = Memory::create(len, windows);
+            if outcome.is_ok() {
+                return outcome;
+            }
+        }
+    }
+    outcome
 }
 
 /// The family's arena, if this process has one already.
@@ -186,9 +225,10 @@ impl Arena {
         self.memory.as_fd()
     }
 
-    /// The length of the arena in bytes, nearly all of them without memory behind.
+    /// The length of the arena in bytes, nearly all of them without memory behind. It grows when
+    /// there is no free block any more.
     pub fn len(&self) -> u64 {
-        self.memory.layout.len
+        self.memory.window_offset(self.memory.opened())
     }
 
     /// An arena is never empty.

@@ -117,22 +117,36 @@ impl Arena {
         if endings.is_empty() {
             return 0;
         }
-        for class in self.memory.classes() {
-            let mut start = 0;
-            while start < self.memory.ready(class) {
-                let end = (start + BATCH).min(self.memory.ready(class));
-                let _guard = self.lock();
-                let ended = self.still_ending(&endings);
-                for index in start..end {
-                    self.reclaim(class, index, &ended);
-                }
-                start = end;
+        let mut window = 0;
+        // Looked at again each time: whoever opens one gives nothing to the ending any more, but
+        // may have before.
+        while window < self.memory.opened() {
+            if self.memory.map_window(window).is_err() {
+                // The seats stay as they are: whoever has room for the window goes on.
+                return 0;
             }
+            for class in self.memory.classes() {
+                self.sweep_class(window, class, &endings);
+            }
+            window += 1;
         }
         for (slot, word) in &endings {
             self.free_seat(*slot, *word);
         }
         endings.len()
+    }
+
+    fn sweep_class(&self, window: u32, class: usize, endings: &Endings) {
+        let mut next = self.memory.ready(window, class).start;
+        while next < self.memory.ready(window, class).end {
+            let end = self.memory.ready(window, class).end.min(next + BATCH);
+            let _guard = self.lock();
+            let ended = self.still_ending(endings);
+            for index in next..end {
+                self.reclaim(class, index, &ended);
+            }
+            next = end;
+        }
     }
 
     /// All ending seats whose process is gone, among them those reserved by a parent that is ending.

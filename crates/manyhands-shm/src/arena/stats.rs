@@ -197,7 +197,7 @@ impl Arena {
         let classes = self
             .memory
             .classes()
-            .filter(|class| self.memory.ready(*class) > 0);
+            .filter(|class| self.blocks(*class).next().is_some());
         let classes = classes.map(|class| look.class(class)).collect();
         Stats {
             len: self.len(),
@@ -229,14 +229,13 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn class(&mut self, class: usize) -> ClassStats {
-        let capacity = self.arena.memory.layout.classes[class].capacity;
-        let (block_size, capacity) = (class_size(class), u64::from(capacity));
+        let memory = &self.arena.memory;
         let mut stats = ClassStats {
-            block_size,
-            capacity,
+            block_size: class_size(class),
+            capacity: u64::from(memory.capacity(class)) * u64::from(memory.windows()),
             ..ClassStats::default()
         };
-        for index in 0..self.arena.memory.ready(class) {
+        for index in self.arena.blocks(class) {
             self.block(class, index, &mut stats);
         }
         stats

@@ -9,13 +9,18 @@ mod holding;
 mod model;
 mod reaping;
 mod seats;
+mod windows;
 
 use super::layout::{HolderSet, SeatRecord};
 use super::*;
 
 /// The arena of a family of its own, as its root sees it.
 pub(crate) fn root(len: u64) -> &'static Arena {
-    Arena::found(Memory::create(len).expect("a small arena")).expect("the keeper runs")
+    root_with_windows(len, 1)
+}
+
+fn root_with_windows(len: u64, windows: u32) -> &'static Arena {
+    Arena::found(Memory::create(len, windows).expect("a small arena")).expect("the keeper runs")
 }
 
 /// Another participant of the same family, which does not hold its life word, so that it can be
@@ -100,7 +105,7 @@ fn descriptor_of_another_kind_is_no_arena() {
     let fd = short.as_fd().try_clone_to_owned().expect("a descriptor");
     assert!(matches!(
         Memory::attach(fd),
-        Err(ArenaError::Length { len: 4096 })
+        Err(ArenaError::Incompatible { found: 0, .. })
     ));
 }
 

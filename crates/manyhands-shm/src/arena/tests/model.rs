@@ -55,7 +55,8 @@ struct Model {
 
 impl Model {
     fn new() -> Model {
-        let first = root(1 << 20);
+        // Of blocks of 16 KiB a window has two, so more are opened soon.
+        let first = root_with_windows(1 << 20, 3);
         let views = (1..MEMBERS).map(|_| member(first));
         let members = std::iter::once(first)
             .chain(views)
