@@ -85,8 +85,9 @@ fn room_above(root: PathBuf, path: &str, limit: &str, swap: u64) -> u64 {
 /// The room in one group: its limit, minus what the kernel cannot take back.
 fn room_in(group: &Path, limit: &str, swap: u64) -> u64 {
     let read = |name: &str| fs::read_to_string(group.join(name)).ok();
+    let number = |name: &str| read(name).and_then(|text| text.trim().parse::<u64>().ok());
     // No file, or the word `max`: no limit.
-    let Some(limit) = read(limit).and_then(|text| text.trim().parse::<u64>().ok()) else {
+    let Some(limit) = number(limit) else {
         return u64::MAX;
     };
     if limit >= 1 << 60 {
@@ -102,12 +103,16 @@ fn room_in(group: &Path, limit: &str, swap: u64) -> u64 {
         .filter(|(name, _)| USED.contains(name) && name.starts_with("total_") == is_first_version)
         .filter_map(|(_, number)| number.trim().parse::<u64>().ok())
         .sum();
+    // The first version counts the kernel's own pages apart.
+    let used = used + number("memory.kmem.usage_in_bytes").unwrap_or(0);
     // For what the processes take without asking here: page tables, stacks, the heap.
     let margin = (limit / 16).min(8 << 20);
-    let swap = match read("memory.swap.max").map(|text| text.trim().parse::<u64>()) {
-        Some(Ok(most)) => swap.min(most),
-        _ => swap,
-    };
+    // The first version limits memory and swap together.
+    let most_swap = number("memory.swap.max").or_else(|| {
+        let both = number("memory.memsw.limit_in_bytes")?;
+        Some(both.saturating_sub(limit))
+    });
+    let swap = swap.min(most_swap.unwrap_or(u64::MAX));
     limit
         .saturating_add(swap)
         .saturating_sub(used)
@@ -185,6 +190,10 @@ mod tests {
         tree.write("memory/a/memory.stat", stat);
         let own = "9:name=systemd:/\n4:memory:/a\n2:cpu,cpuacct:/\n0::/\n";
         assert_eq!(room_of(&tree.0, own, 0), (48 - 2 - 3) * MIB);
+        tree.write("memory/a/memory.kmem.usage_in_bytes", "1048576\n");
+        assert_eq!(room_of(&tree.0, own, 0), (48 - 2 - 3 - 1) * MIB);
+        tree.write("memory/a/memory.memsw.limit_in_bytes", "51380224\n");
+        assert_eq!(room_of(&tree.0, own, 9 * MIB), (48 - 2 - 3) * MIB);
         assert_eq!(room_of(&tree.0, "4:memory:/\n", 0), u64::MAX);
     }
 

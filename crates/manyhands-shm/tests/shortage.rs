@@ -6,8 +6,11 @@
 mod common;
 
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use manyhands_os::Deadline;
 use manyhands_shm::{Block, NoSpace, Region, Shared, ShortOf, arena, handoff};
 
 use common::{hex, variable};
@@ -259,18 +262,82 @@ fn nearly_full_memory_cgroup_is_no_space() {
     std::fs::remove_dir_all(&group).expect("it is ours");
 }
 
-/// In a real group, where somebody has made one for the test: its directory is in the environment
-/// variable `MANYHANDS_TEST_CGROUP`, its limit some 48 MiB without swap.
+/// A memory cgroup of 48 MiB without swap, below that of this process; removed when it is dropped.
+struct Group(PathBuf);
+
+impl Group {
+    fn new() -> Result<Self, String> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
+        let find = |is_it: fn(&str) -> bool| {
+            let mut lines = own
+                .lines()
+                .filter_map(|line| line.split_once(':')?.1.split_once(':'));
+            lines.find(|(controllers, _)| is_it(controllers))
+        };
+        let first = find(|controllers| controllers.split(',').any(|name| name == "memory"));
+        let second = find(str::is_empty);
+        let (root, limits, path) = match (first, second) {
+            (Some((_, path)), _) => {
+                let limits = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"];
+                ("/sys/fs/cgroup/memory", limits, path)
+            }
+            (None, Some((_, path))) => ("/sys/fs/cgroup", ["memory.max", "memory.swap.max"], path),
+            (None, None) => return Err("no memory cgroup".to_owned()),
+        };
+        let name = format!("manyhands-shortage-{}", std::process::id());
+        let group = Self(
+            Path::new(root)
+                .join(path.trim_start_matches('/'))
+                .join(name),
+        );
+        std::fs::create_dir(&group.0).map_err(|e| format!("{}: {e}", group.0.display()))?;
+        for (limit, bytes) in limits.iter().zip(["50331648", "0"]) {
+            let is_of_both = limit.contains("memsw");
+            let bytes = if is_of_both { "50331648" } else { bytes };
+            let written = std::fs::write(group.0.join(limit), bytes);
+            // A kernel without swap has no second file.
+            if *limit == limits[0] {
+                written.map_err(|e| format!("{limit}: {e}"))?;
+            }
+        }
+        Ok(group)
+    }
+
+    /// What the shell does before it becomes the child.
+    fn join(&self) -> String {
+        format!("echo $$ > '{}/cgroup.procs'", self.0.display())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        // Its last processes may be leaving still.
+        while self.0.exists() && std::fs::remove_dir(&self.0).is_err() && !deadline.has_passed() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// At its limit a group has its processes killed: none of these may be.
 #[test]
 fn full_memory_cgroup_kills_nobody() {
     if is_child() {
         return;
     }
-    let Some(group) = std::env::var_os("MANYHANDS_TEST_CGROUP") else {
-        println!("skipped: MANYHANDS_TEST_CGROUP names no memory cgroup for this test");
-        return;
+    let group = match Group::new() {
+        Ok(group) => group,
+        Err(reason) => return println!("skipped: no right to make a memory cgroup ({reason})"),
     };
-    let join = format!("echo $$ > '{}/cgroup.procs'", group.display());
-    let text = under(&join, "child_that_fills_its_group");
-    assert!(text.contains(" regions;"), "{text}");
+    let fill = || under(&group.join(), "child_that_fills_its_group");
+    let alone = fill();
+    assert!(alone.contains(" regions;"), "{alone}");
+    // Three that do not know each other, at once.
+    std::thread::scope(|threads| {
+        let filling = [(); 3].map(|()| threads.spawn(fill));
+        for thread in filling {
+            let text = thread.join().expect("no panic");
+            assert!(text.contains(" regions;"), "{text}");
+        }
+    });
 }
