@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod active_threads;
+mod builder;
 mod callable;
 mod child;
 #[allow(
@@ -37,6 +38,7 @@ mod timer;
 mod zygote;
 
 pub use active_threads::{ActiveThread, active_threads};
+pub use builder::ProcessBuilder;
 #[doc(hidden)]
 pub use callable::Witness;
 pub use callable::{Callable, Method};
@@ -47,7 +49,7 @@ pub use exit::{Exit, ProcessError, SpawnError};
 pub use limits::Limits;
 pub use manyhands_os::limits::CappedAllocator;
 pub use panics::{Panic, run_caught};
-pub use process::{Process, ProcessBuilder};
+pub use process::Process;
 pub use spawn::StartMethod;
 pub use task::Bound;
 pub use thread::{Thread, ThreadBuilder, ThreadError};

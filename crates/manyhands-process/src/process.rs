@@ -11,13 +11,11 @@ use manyhands_shm::handoff;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::builder::ProcessBuilder;
 use crate::callable::Callable;
-use crate::code::Code;
 use crate::exit::{Exit, ProcessError, SpawnError};
-use crate::limits::Limits;
 use crate::member::{Member, Outcome};
 use crate::page::bytes_of;
-use crate::spawn::{self, Options, StartMethod};
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
@@ -64,6 +62,13 @@ impl Process<()> {
 }
 
 impl<R> Process<R> {
+    pub(crate) fn of(member: Member) -> Self {
+        Self {
+            member,
+            value: PhantomData,
+        }
+    }
+
     /// Calls `f` with `arguments`, a tuple, in a new process.
     ///
     /// Returns when the process has unpacked the arguments, so what they refer to in shared
@@ -213,70 +218,5 @@ impl<R> fmt::Debug for Process<R> {
             .field("id", &self.id())
             .field("participant", &self.participant())
             .finish_non_exhaustive()
-    }
-}
-
-/// Everything about a process that is to be started, except its function.
-#[derive(Clone, Debug)]
-#[must_use = "a builder starts nothing until `spawn`"]
-pub struct ProcessBuilder {
-    options: Options,
-}
-
-impl ProcessBuilder {
-    fn new() -> Self {
-        Self {
-            options: Options {
-                name: None,
-                method: StartMethod::default(),
-                limits: Limits::default(),
-                start_timeout: Duration::from_secs(60),
-            },
-        }
-    }
-
-    /// A name for the process: in the system's lists (15 bytes of it) and in its panics.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.options.name = Some(name.into());
-        self
-    }
-
-    /// How the process is made; [`StartMethod::Zygote`] if not chosen.
-    pub fn start_method(mut self, method: StartMethod) -> Self {
-        self.options.method = method;
-        self
-    }
-
-    /// What the process may use; all that its parent may if not chosen.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.options.limits = limits;
-        self
-    }
-
-    /// How long the process may take until it has unpacked its arguments; a minute if not
-    /// chosen.
-    pub fn start_timeout(mut self, timeout: Duration) -> Self {
-        self.options.start_timeout = timeout;
-        self
-    }
-
-    /// Calls `f` with `arguments`, a tuple, in a new process; see [`Process::spawn`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Process::spawn`].
-    pub fn spawn<F, A>(&self, f: F, arguments: A) -> Result<Process<F::Output>, SpawnError>
-    where
-        F: Callable<A>,
-        A: Serialize + Deserialize<'static>,
-        F::Output: Serialize + DeserializeOwned,
-    {
-        let parcel = handoff::pack(&(f.captures(), &arguments)).map_err(SpawnError::Unencodable)?;
-        let code = Code::of_only_call::<F, A>(&f);
-        let member = spawn::spawn(&self.options, code, &parcel)?;
-        Ok(Process {
-            member,
-            value: PhantomData,
-        })
     }
 }
