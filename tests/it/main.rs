@@ -19,6 +19,9 @@ mod channel;
 // Ways to build and to load what starts processes.
 mod contexts;
 
+// Streams of processes whose parents have closed theirs.
+mod streams;
+
 // Queues between processes.
 mod queue;
 

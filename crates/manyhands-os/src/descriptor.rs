@@ -17,7 +17,7 @@ use crate::clock::Deadline;
 use crate::error::OsError;
 
 /// The most descriptors that one message carries.
-pub const MAX_DESCRIPTORS: usize = 8;
+pub const MAX_DESCRIPTORS: usize = 32;
 
 /// Makes a connected pair of sockets that keep the borders of messages; both close on exec.
 ///
@@ -60,7 +60,10 @@ pub fn send(
 ) -> Result<(), OsError> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    // The space may have room for one more, by its alignment.
+    let fits = descriptors.len() <= MAX_DESCRIPTORS;
+    let mut push = || control.push(SendAncillaryMessage::ScmRights(descriptors));
+    if !fits || !(descriptors.is_empty() || push()) {
         return Err(OsError::new("sendmsg", Errno::TOOMANYREFS));
     }
     let slices = [IoSlice::new(bytes)];

@@ -21,6 +21,7 @@ mod overflow;
 pub mod process;
 pub mod reload;
 pub mod robust;
+pub mod setup;
 pub mod signals;
 pub mod start;
 pub mod thread;

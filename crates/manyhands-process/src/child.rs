@@ -6,14 +6,15 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use manyhands_os::{OsError, fault, image, start};
+use manyhands_os::{OsError, fault, image, setup, start};
 use manyhands_shm::arena::{self, Arena, Participant};
 use manyhands_shm::handoff::{self, Parcel};
 
 use crate::code::{CallError, Trampoline};
 use crate::current_process::ParentProcess;
 use crate::entry::{self, LOST};
-use crate::message::{self, Envelope, Order, Refusal, Reply};
+use crate::inherited;
+use crate::message::{self, Order, Preload, Refusal, Reply};
 use crate::page::{Kind, Page, copy_into};
 use crate::panics::{self, Panic, run_caught};
 
@@ -48,6 +49,10 @@ pub(crate) fn first_thread_name() -> Option<&'static str> {
 
 /// Receives the order, runs the function, hands the result over, and exits.
 pub(crate) fn main(socket: OwnedFd) -> ! {
+    // A zygote without standard streams may have received it under the number of one.
+    let Ok(socket) = setup::above_streams(socket) else {
+        start::exit_at_once(LOST);
+    };
     let hello = Reply::Hello {
         pid: std::process::id(),
     };
@@ -74,15 +79,17 @@ struct Ready {
 
 impl Ready {
     fn prepare(socket: &OwnedFd) -> Result<Self, Refusal> {
-        let Some((envelope, mut descriptors)) = message::hear::<Envelope>(socket.as_fd()) else {
+        let Some((envelope, descriptors)) = message::hear_order(socket.as_fd()) else {
             // The parent has given up, or is gone.
             start::exit_at_once(LOST);
         };
-        let arena_fd = descriptors.pop().ok_or_else(|| setup("no arena came"))?;
-        let arena = arena::join(arena_fd, envelope.seat).map_err(setup)?;
-        let order: Order = handoff::unpack(&envelope.order).map_err(setup)?;
+        let mut descriptors = envelope.settings.apply(descriptors).map_err(unready)?;
+        let arena_fd = descriptors.pop().ok_or_else(|| unready("no arena came"))?;
+        inherited::keep(descriptors);
+        let arena = arena::join(arena_fd, envelope.seat).map_err(unready)?;
+        let order: Order = handoff::unpack(&envelope.order).map_err(unready)?;
         let page = Page::attach(order.page, order.argument_len)
-            .ok_or_else(|| setup("the page is too short"))?
+            .ok_or_else(|| unready("the page is too short"))?
             .leak();
         watch_faults(page)?;
         if let Some(name) = &order.name {
@@ -90,14 +97,12 @@ impl Ready {
         }
         PARENT.get_or_init(|| order.parent);
         NAME.get_or_init(|| order.name.unwrap_or_else(|| "main".to_owned()));
-        let mismatch = |e: &dyn ToString| Refusal::BuildMismatch(e.to_string());
-        if let Some(library) = order.library
-            && !image::is_loaded(&library)
-        {
-            image::load(&library).map_err(|e| mismatch(&e))?;
+        let function = message::resolve(order.code, order.library.as_deref())
+            .map_err(Refusal::BuildMismatch)?;
+        if let Some(initializer) = &order.initializer {
+            initialize(initializer)?;
         }
-        let function = order.code.resolve().map_err(|e| mismatch(&e))?;
-        order.limits.apply().map_err(setup)?;
+        order.limits.apply().map_err(unready)?;
         Ok(Self {
             page,
             parent: envelope.seat.parent(),
@@ -163,6 +168,14 @@ impl Ready {
     }
 }
 
+/// Runs what is to run before the arguments are unpacked.
+fn initialize(initializer: &Preload) -> Result<(), Refusal> {
+    let function = initializer.resolve().map_err(Refusal::BuildMismatch)?;
+    let arguments = [];
+    let outcome = run_caught(|| function.call(&mut (), &arguments)).map_err(Refusal::Panicked)?;
+    outcome.map(drop).map_err(unready)
+}
+
 /// Between the arguments and the function: tells the parent, and waits for its word.
 fn begin(socket: &OwnedFd, page: &Page) {
     let _ = message::tell(socket.as_fd(), &Reply::Running, &[]);
@@ -198,10 +211,10 @@ fn watch_faults(page: &'static Page) -> Result<(), Refusal> {
             page.words().panic.write(panic);
         }
     });
-    watch_stack().map_err(setup)?;
-    fault::install(&page.words().fault, std::thread::panicking).map_err(setup)
+    watch_stack().map_err(unready)?;
+    fault::install(&page.words().fault, std::thread::panicking).map_err(unready)
 }
 
-fn setup(reason: impl ToString) -> Refusal {
+fn unready(reason: impl ToString) -> Refusal {
     Refusal::Setup(reason.to_string())
 }

@@ -23,6 +23,7 @@ use manyhands_os::image::{self, Constructor};
 use manyhands_os::{OsError, reload, start};
 
 use crate::exit::SpawnError;
+use crate::settings::{self, Change};
 use crate::{child, zygote};
 
 /// How deep children may have children.
@@ -158,6 +159,33 @@ fn clear_environment(task: &Task) {
     }
 }
 
+/// Changes the environment of a child that has one thread.
+pub(crate) fn change_environment(changes: &[Change]) -> Result<(), String> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    // A fork of the zygote has one; what the program's constructors start, it has not.
+    if start::thread_count() != Some(1) {
+        return Err("the environment cannot be changed beside other threads".to_owned());
+    }
+    for change in changes {
+        match change {
+            Change::Clear => {
+                for (name, _) in env::vars_os() {
+                    // SAFETY: changing the environment needs that no other thread reads it: the
+                    // only thread there is, is this one.
+                    unsafe { env::remove_var(name) };
+                }
+            }
+            // SAFETY: as above.
+            Change::Remove(name) => unsafe { env::remove_var(name) },
+            // SAFETY: as above.
+            Change::Set(name, value) => unsafe { env::set_var(name, value) },
+        }
+    }
+    Ok(())
+}
+
 /// Whether this process may start others now.
 pub(crate) fn check() -> Result<(), SpawnError> {
     if !HOOK_RAN.load(Relaxed) {
@@ -199,8 +227,13 @@ pub fn in_child() -> bool {
     STAGE.load(Relaxed) != ORDINARY
 }
 
-/// Starts this program's file again in a role, with a descriptor. Returns the process id.
-pub(crate) fn start_image(role: Role, descriptor: BorrowedFd<'_>) -> Result<u32, SpawnError> {
+/// Starts this program's file again in a role, with a descriptor, and with this environment after
+/// some changes. Returns the process id.
+pub(crate) fn start_image(
+    role: Role,
+    descriptor: BorrowedFd<'_>,
+    changes: &[Change],
+) -> Result<u32, SpawnError> {
     let library = image::library_of(HOOK as *const ());
     if let Some(library) = &library {
         // Otherwise the child would be the other program, and run its `main`.
@@ -212,17 +245,20 @@ pub(crate) fn start_image(role: Role, descriptor: BorrowedFd<'_>) -> Result<u32,
         has_preload: library.is_some(),
     };
     let mut environment: Vec<CString> = Vec::new();
-    let former = env::var_os(PRELOAD);
-    for (name, value) in env::vars_os() {
+    let mut variables: Vec<(OsString, OsString)> = env::vars_os().collect();
+    settings::change(&mut variables, changes);
+    let is_preload = |(name, _): &&(OsString, OsString)| name == PRELOAD;
+    let former = variables.iter().find(is_preload).map(|(_, value)| value);
+    for (name, value) in &variables {
         if name == MARKER || name == FORMER_PRELOAD || (library.is_some() && name == PRELOAD) {
             continue;
         }
-        environment.extend(variable(&name, &value));
+        environment.extend(variable(name, value));
     }
     environment.extend(variable(OsStr::new(MARKER), OsStr::new(&task.marker())));
     if let Some(library) = library {
         let mut value = OsString::from(library);
-        if let Some(former) = &former {
+        if let Some(former) = former {
             environment.extend(variable(OsStr::new(FORMER_PRELOAD), former));
             value.push(":");
             value.push(former);

@@ -5,27 +5,33 @@
 //! be read only after the seat was taken.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use manyhands_os::descriptor::{receive, send};
+use manyhands_os::image;
 use manyhands_shm::Region;
 use manyhands_shm::arena::Seat;
 use manyhands_shm::handoff;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::code::Code;
+use crate::code::{Code, Trampoline};
 use crate::current_process::ParentProcess;
 use crate::limits::Limits;
 use crate::panics::Panic;
+use crate::settings::Settings;
 
 /// No message is longer: paths and names are the only parts of open length.
 const LONGEST: usize = 16 << 10;
+/// No order is longer: it may hold an environment. As long as this, the buffer is fresh memory, of
+/// which only the pages are touched that are written.
+const LONGEST_ORDER: usize = 160 << 10;
 
 /// The outer layer of an order.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Envelope {
     pub(crate) seat: Seat,
+    pub(crate) settings: Settings,
     pub(crate) order: Vec<u8>,
 }
 
@@ -40,6 +46,7 @@ pub(crate) struct Order {
     pub(crate) name: Option<String>,
     pub(crate) parent: ParentProcess,
     pub(crate) limits: Limits,
+    pub(crate) initializer: Option<Preload>,
 }
 
 /// What a child tells before it runs its function.
@@ -62,11 +69,35 @@ pub(crate) enum Refusal {
     Panicked(Panic),
 }
 
-/// What a zygote is told first.
-#[derive(Debug, Serialize, Deserialize)]
+/// A function without arguments and value, which a zygote is told first, or a child.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Preload {
-    pub(crate) code: Code,
-    pub(crate) library: Option<PathBuf>,
+    code: Code,
+    library: Option<PathBuf>,
+}
+
+impl Preload {
+    pub(crate) fn of(code: Code) -> Self {
+        Self {
+            code,
+            library: code.library(),
+        }
+    }
+
+    /// Finds the function; loads its library first, if it has to.
+    pub(crate) fn resolve(&self) -> Result<Trampoline, String> {
+        resolve(self.code, self.library.as_deref())
+    }
+}
+
+/// Finds a function in this process; loads its library first, if it has to.
+pub(crate) fn resolve(code: Code, library: Option<&Path>) -> Result<Trampoline, String> {
+    if let Some(library) = library
+        && !image::is_loaded(library)
+    {
+        image::load(library).map_err(|e| e.to_string())?;
+    }
+    code.resolve().map_err(|e| e.to_string())
 }
 
 /// What a zygote answers to its preloads, and then to each request (a byte and a child's socket).
@@ -90,8 +121,26 @@ pub(crate) fn tell<T: Serialize>(
     message: &T,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), TellError> {
+    tell_up_to(socket, message, descriptors, LONGEST)
+}
+
+/// Sends an order to a child, of which it has the socket or will.
+pub(crate) fn order(
+    socket: BorrowedFd<'_>,
+    envelope: &Envelope,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), TellError> {
+    tell_up_to(socket, envelope, descriptors, LONGEST_ORDER)
+}
+
+fn tell_up_to<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    descriptors: &[BorrowedFd<'_>],
+    longest: usize,
+) -> Result<(), TellError> {
     let parcel = handoff::pack(message).map_err(|_| TellError::Unencodable)?;
-    if parcel.bytes.len() > LONGEST {
+    if parcel.bytes.len() > longest {
         return Err(TellError::TooLong);
     }
     send(socket, &parcel.bytes, descriptors).map_err(TellError::Os)
@@ -107,7 +156,19 @@ pub(crate) enum TellError {
 
 /// Receives one message; `None` at the end, or when what came is no such message.
 pub(crate) fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<(T, Vec<OwnedFd>)> {
-    let mut buffer = vec![0; LONGEST];
+    hear_up_to(socket, LONGEST)
+}
+
+/// Receives an order; `None` as in [`hear`].
+pub(crate) fn hear_order(socket: BorrowedFd<'_>) -> Option<(Envelope, Vec<OwnedFd>)> {
+    hear_up_to(socket, LONGEST_ORDER)
+}
+
+fn hear_up_to<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    longest: usize,
+) -> Option<(T, Vec<OwnedFd>)> {
+    let mut buffer = vec![0; longest];
     let (len, descriptors) = receive(socket, &mut buffer).ok()?;
     let message = handoff::unpack(buffer.get(..len).filter(|bytes| !bytes.is_empty())?).ok()?;
     Some((message, descriptors))

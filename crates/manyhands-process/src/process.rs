@@ -1,6 +1,7 @@
 //! A function that runs in a process of its own.
 
 use std::fmt;
+use std::io::{PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::callable::Callable;
 use crate::exit::{Exit, ProcessError, SpawnError};
 use crate::member::{Member, Outcome};
 use crate::page::bytes_of;
+use crate::streams::Ends;
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
@@ -41,6 +43,7 @@ const SIGKILL: i32 = 9;
 /// Python: `multiprocessing.Process(target=f, args=args)`, `start()`.
 pub struct Process<R> {
     member: Member,
+    ends: Ends,
     value: PhantomData<fn() -> R>,
 }
 
@@ -62,9 +65,10 @@ impl Process<()> {
 }
 
 impl<R> Process<R> {
-    pub(crate) fn of(member: Member) -> Self {
+    pub(crate) fn of((member, ends): (Member, Ends)) -> Self {
         Self {
             member,
+            ends,
             value: PhantomData,
         }
     }
@@ -187,6 +191,23 @@ impl<R> Process<R> {
     /// relatives.
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.member.as_fd()
+    }
+
+    /// The writing end of its input, if that is [`Stdio::Captured`](crate::Stdio::Captured) and was
+    /// not taken before. The process sees the end of its input when this is dropped.
+    pub fn take_stdin(&mut self) -> Option<PipeWriter> {
+        self.ends.input.take()
+    }
+
+    /// The reading end of its output, if that is [`Stdio::Captured`](crate::Stdio::Captured) and was
+    /// not taken before. For lines, put it into a [`BufReader`](std::io::BufReader).
+    pub fn take_stdout(&mut self) -> Option<PipeReader> {
+        self.ends.output.take()
+    }
+
+    /// As [`take_stdout`](Self::take_stdout), of its stream for errors.
+    pub fn take_stderr(&mut self) -> Option<PipeReader> {
+        self.ends.error.take()
     }
 
     fn wait_value(&mut self, deadline: Deadline) -> Result<Option<R>, ProcessError>

@@ -11,6 +11,7 @@
 //! then told to leave, and another one started, so that the function runs once.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use manyhands_os::descriptor::poll_readable;
@@ -26,8 +27,10 @@ use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
 use crate::limits::Limits;
 use crate::member::Member;
-use crate::message::{self, Envelope, Order, Refusal, Reply, TellError};
+use crate::message::{self, Envelope, Order, Preload, Refusal, Reply, TellError};
 use crate::page::Page;
+use crate::settings::{Change, Settings};
+use crate::streams::{Ends, Stdio, Streams};
 use crate::zygote;
 
 /// How a child's process is made.
@@ -49,6 +52,22 @@ pub(crate) struct Options {
     pub(crate) method: StartMethod,
     pub(crate) limits: Limits,
     pub(crate) start_timeout: Duration,
+    pub(crate) settings: Settings,
+    pub(crate) stdio: [Stdio; 3],
+    pub(crate) inherited: Vec<Arc<OwnedFd>>,
+    pub(crate) initializer: Option<Preload>,
+}
+
+impl Options {
+    /// What no child could do.
+    fn check(&self) -> Result<(), SpawnError> {
+        let changes = &self.settings.environment;
+        let Some(wrong) = changes.iter().find(|change| !change.is_possible()) else {
+            return Ok(());
+        };
+        let reason = format!("the environment cannot have this: {wrong:?}");
+        Err(SpawnError::Setup { reason })
+    }
 }
 
 const SIGKILL: i32 = 9;
@@ -61,14 +80,15 @@ pub(crate) fn spawn(
     options: &Options,
     code: Code,
     arguments: &Parcel,
-) -> Result<Member, SpawnError> {
+) -> Result<(Member, Ends), SpawnError> {
     entry::check()?;
+    options.check()?;
     abandoned::sweep();
     let deadline = Deadline::after(options.start_timeout);
     let mut retries = 2;
     loop {
         let start = Start::prepare(options, code, arguments)?;
-        match start.make_process(options.method, deadline) {
+        match start.make_process(options, deadline) {
             Ok(started) => return started.wait_running(deadline),
             // The zygote was killed; the next one is as good.
             Err(MakeError::ZygoteGone(_)) if retries > 0 => retries -= 1,
@@ -103,6 +123,7 @@ struct Start {
     place: Place,
     ours: OwnedFd,
     theirs: OwnedFd,
+    ends: Ends,
     /// Keep the page alive until the child has it.
     _holds: Holds,
 }
@@ -120,7 +141,9 @@ impl Start {
             name: options.name.clone(),
             parent: ParentProcess::here(),
             limits: options.limits,
+            initializer: options.initializer.clone(),
         };
+        let (streams, ends) = Streams::open(&options.stdio)?;
         let parcel = handoff::pack(&order).map_err(SpawnError::Unencodable)?;
         let seat = arena.reserve_seat()?;
         // From here on the place is cleaned when the start is dropped.
@@ -128,27 +151,46 @@ impl Start {
             place: Place { seat, page },
             ours,
             theirs,
+            ends,
             _holds: parcel.holds,
         };
         // A seat that was reserved just now is not gone.
         let _ = start.place.page.region().hold_for(seat.participant());
+        let mut settings = Settings {
+            streams: streams.sources,
+            ..options.settings.clone()
+        };
+        if options.method == StartMethod::Exec {
+            // It starts with them.
+            settings.environment.clear();
+        }
         let envelope = Envelope {
             seat,
+            settings,
             order: parcel.bytes,
         };
-        match message::tell(start.ours.as_fd(), &envelope, &[arena.as_fd()]) {
+        let inherited = options
+            .inherited
+            .iter()
+            .map(|descriptor| descriptor.as_fd());
+        let descriptors: Vec<_> = streams
+            .given()
+            .chain(inherited)
+            .chain([arena.as_fd()])
+            .collect();
+        match message::order(start.ours.as_fd(), &envelope, &descriptors) {
             Ok(()) => Ok(start),
             Err(TellError::Os(source)) => Err(start.fail(SpawnError::Os(source))),
             Err(TellError::TooLong | TellError::Unencodable) => {
-                let reason = "the process's name is too long".to_owned();
+                let reason = "its name, directory and environment are too long".to_owned();
                 Err(start.fail(SpawnError::Setup { reason }))
             }
         }
     }
 
-    fn make_process(self, method: StartMethod, deadline: Deadline) -> Result<Started, MakeError> {
-        let made = match method {
-            StartMethod::Exec => exec(&self.theirs),
+    fn make_process(self, options: &Options, deadline: Deadline) -> Result<Started, MakeError> {
+        let made = match options.method {
+            StartMethod::Exec => exec(&self.theirs, &options.settings.environment),
             StartMethod::Zygote => zygote::fork(self.theirs.as_fd(), deadline),
         };
         match made {
@@ -157,6 +199,7 @@ impl Start {
                 Ok(Started {
                     member: Member::new(pid, pidfd, self.place),
                     socket: self.ours,
+                    ends: self.ends,
                     _holds: self._holds,
                 })
             }
@@ -178,6 +221,7 @@ impl Start {
             place,
             ours,
             theirs,
+            ends: _,
             _holds,
         } = self;
         place.page.words().cancel();
@@ -200,8 +244,8 @@ impl Start {
     }
 }
 
-fn exec(theirs: &OwnedFd) -> Result<(u32, Pidfd), MakeError> {
-    let pid = entry::start_image(Role::Child, theirs.as_fd())?;
+fn exec(theirs: &OwnedFd, changes: &[Change]) -> Result<(u32, Pidfd), MakeError> {
+    let pid = entry::start_image(Role::Child, theirs.as_fd(), changes)?;
     Ok((pid, Pidfd::open(pid)?))
 }
 
@@ -209,11 +253,12 @@ fn exec(theirs: &OwnedFd) -> Result<(u32, Pidfd), MakeError> {
 struct Started {
     member: Member,
     socket: OwnedFd,
+    ends: Ends,
     _holds: Holds,
 }
 
 impl Started {
-    fn wait_running(self, deadline: Deadline) -> Result<Member, SpawnError> {
+    fn wait_running(self, deadline: Deadline) -> Result<(Member, Ends), SpawnError> {
         loop {
             let descriptors = [self.socket.as_fd(), self.member.as_fd()];
             let ready = match poll_readable(&descriptors, deadline) {
@@ -228,7 +273,7 @@ impl Started {
             }
             match message::hear::<Reply>(self.socket.as_fd()) {
                 Some((Reply::Hello { .. }, _)) => {}
-                Some((Reply::Running, _)) => return Ok(self.member),
+                Some((Reply::Running, _)) => return Ok((self.member, self.ends)),
                 Some((Reply::Refused(refusal), _)) => return Err(self.end(refusal.into())),
                 None => return Err(self.died()),
             }

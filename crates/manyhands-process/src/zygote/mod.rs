@@ -107,7 +107,7 @@ impl Zygote {
     fn start(preloads: &[Code], deadline: Deadline) -> Result<Self, MakeError> {
         let (socket, theirs) = entry::socket_pair()?;
         let surroundings = surroundings();
-        let pid = entry::start_image(Role::Zygote, theirs.as_fd())?;
+        let pid = entry::start_image(Role::Zygote, theirs.as_fd(), &[])?;
         drop(theirs);
         let zygote = Self {
             socket,
@@ -115,13 +115,7 @@ impl Zygote {
             pid,
             surroundings,
         };
-        let preloads: Vec<Preload> = preloads
-            .iter()
-            .map(|code| Preload {
-                code: *code,
-                library: code.library(),
-            })
-            .collect();
+        let preloads: Vec<Preload> = preloads.iter().copied().map(Preload::of).collect();
         let answer = zygote.ask(&preloads, &[], deadline);
         match answer {
             Ok((ZygoteReply::Ready, _)) => Ok(zygote),

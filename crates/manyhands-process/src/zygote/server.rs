@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use manyhands_os::image;
 use manyhands_os::start::{self, Fork};
 
 use crate::child;
@@ -56,13 +55,8 @@ pub(crate) fn main(socket: OwnedFd) -> ! {
 }
 
 fn preload(preloads: Vec<Preload>) -> Result<(), String> {
-    for Preload { code, library } in preloads {
-        if let Some(library) = library
-            && !image::is_loaded(&library)
-        {
-            image::load(&library).map_err(|e| e.to_string())?;
-        }
-        let function = code.resolve().map_err(|e| e.to_string())?;
+    for preload in preloads {
+        let function = preload.resolve()?;
         let arguments = [];
         let nothing = run_caught(|| function.call(&mut (), &arguments))
             .map_err(|panic| panic.to_string())?
