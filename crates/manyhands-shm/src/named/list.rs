@@ -128,6 +128,19 @@ impl ShareableList {
         build(items, |size| SharedMemory::create(name, size))
     }
 
+    /// Makes a list that goes with this value, as [`SharedMemory::create_owned`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn create_owned<I>(name: &str, items: I) -> Result<ShareableList, ListCreateError>
+    where
+        I: IntoIterator,
+        I::Item: Into<Item>,
+    {
+        build(items, |size| SharedMemory::create_owned(name, size))
+    }
+
     /// Makes a list of these items under a name that nothing has.
     ///
     /// # Errors

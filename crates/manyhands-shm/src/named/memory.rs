@@ -7,18 +7,19 @@ use manyhands_os::Deadline;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::attached::Attached;
 use super::backing::{self, Backing};
 use super::bytes::Bytes;
 use super::error::{AttachError, CreateError, OpenError, UnlinkError};
 use super::name;
+use super::record::Record;
 
 /// Shared bytes without any header, under the very name that was given: what Python's `SharedMemory`
 /// of that name is, and the other way round.
 ///
 /// As in Python, dropping it leaves the name, and one of all who have it calls
-/// [`unlink`](Self::unlink), once. Nothing says who made it, so no sweeper can know whether it is
-/// needed: prefer a [`Segment`](super::Segment) where Python is not a party. Python's resource
-/// tracker unlinks, at the end of a Python program, all that the program made *or opened*; there say
+/// [`unlink`](Self::unlink), once. When all are killed before, the name stays for ever, unless the
+/// memory was made by [`create_owned`](Self::create_owned). Python's resource tracker unlinks, at the end of a Python program, all that the program made *or opened*; there say
 /// `track=False` (3.13), or unregister the name.
 ///
 /// Serialized it is its name, so it crosses to another process in any message, and must have its name
@@ -45,6 +46,8 @@ pub struct SharedMemory {
     name: String,
     bytes: Bytes,
     backing: Backing,
+    /// Of memory that goes with its owner, which is this process.
+    record: Option<Attached>,
 }
 
 impl SharedMemory {
@@ -62,6 +65,59 @@ impl SharedMemory {
         }
         let backing = Backing::create(name, name, size, |_| Ok(()))?;
         Ok(SharedMemory::of(name, backing))
+    }
+
+    /// Makes shared memory that goes with this value: dropping it [unlinks](Self::unlink) it, and
+    /// when this process is killed, the next [`sweep`](super::sweep()) of anybody does. Whoever has
+    /// it open keeps the bytes.
+    ///
+    /// Python's `track=True`, as far as the maker is concerned; who only opens it removes nothing.
+    /// The owner is known by a small segment beside the memory, which itself has no header.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_shm::named::{OpenError, SharedMemory};
+    ///
+    /// # let name = format!("mh-doc-owned-{}", std::process::id());
+    /// let memory = SharedMemory::create_owned(&name, 1000)?;
+    /// let other = SharedMemory::open(&name)?;
+    /// drop(memory);
+    /// assert!(matches!(SharedMemory::open(&name), Err(OpenError::NotFound { .. })));
+    /// other.write_at(0, b"still here")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create_owned(name: &str, size: usize) -> Result<SharedMemory, CreateError> {
+        name::check_plain(name)?;
+        if size == 0 {
+            return Err(CreateError::NoBytes);
+        }
+        let mut record = None;
+        let made = Backing::create(name, name, size, |backing| {
+            record = Some(Record::make(name, &backing.file)?);
+            Ok(())
+        });
+        match made {
+            Ok(backing) => {
+                let mut memory = SharedMemory::of(name, backing);
+                memory.record = record;
+                Ok(memory)
+            }
+            Err(refused) => {
+                forget(record);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Lets memory that was made by [`create_owned`](Self::create_owned) outlive this value: somebody
+    /// has to [`unlink`](Self::unlink) it.
+    pub fn keep(&mut self) {
+        forget(self.record.take());
     }
 
     /// Makes shared memory under a name that nothing has, as Python does without a name.
@@ -116,6 +172,7 @@ impl SharedMemory {
             name: name.into(),
             bytes: backing.bytes(),
             backing,
+            record: None,
         }
     }
 
@@ -146,6 +203,24 @@ impl SharedMemory {
     pub fn unlink_name(name: &str) -> Result<(), UnlinkError> {
         name::check_plain(name)?;
         backing::unlink_closed(name, name)
+    }
+}
+
+/// Removes the record of memory that has no owner any more.
+fn forget(record: Option<Attached>) {
+    if let Some(record) = record {
+        // If it fails, a sweeper finds a record of nothing when this process has ended.
+        let _ = record.unlink();
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        if self.record.is_some() {
+            // The memory first, so that there is none without a record. Others may have unlinked it.
+            let _ = self.unlink();
+            self.keep();
+        }
     }
 }
 

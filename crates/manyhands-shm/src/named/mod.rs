@@ -8,8 +8,8 @@
 //! |---|---|---|
 //! | [`Segment`] | bytes, among programs that use this crate | by [`unlink`], or by [`sweep()`] when its owner is dead |
 //! | [`SegmentOf<T>`](SegmentOf) | a struct of atomics, the same | the same |
-//! | [`SharedMemory`] | bytes, with Python | by [`SharedMemory::unlink`] |
-//! | [`ShareableList`] | numbers and text, with Python | by [`SharedMemory::unlink`] |
+//! | [`SharedMemory`] | bytes, with Python | by [`SharedMemory::unlink`]; made by [`SharedMemory::create_owned`], with its owner, or by [`sweep()`] when that is dead |
+//! | [`ShareableList`] | numbers and text, with Python | the same |
 //!
 //! ```
 //! use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -55,6 +55,7 @@ mod memory;
 mod name;
 mod owner;
 mod portable;
+mod record;
 mod segment;
 mod sweep;
 

@@ -13,12 +13,14 @@ use manyhands_os::process::Identity;
 use super::backing::{self, ATTACHED};
 use super::header::{self, Header};
 use super::name;
+use super::record::{self, Record};
 
 /// What a [`sweep`] found.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Swept {
-    /// The names of the segments that were removed, cut off after 128 bytes.
+    /// The names of the segments and of the [owned](super::SharedMemory::create_owned) shared memory
+    /// that were removed; those of segments are cut off after 128 bytes.
     pub removed: Vec<String>,
     /// How many files were removed whose makers died before they had a name.
     pub unfinished: usize,
@@ -29,8 +31,8 @@ pub struct Swept {
 /// Removes the segments of this user whose owners have ended, and that nobody has open.
 ///
 /// Call it when a program starts that may have been killed the last time. What is alive is never
-/// touched, whoever sweeps at the same time; nor are segments that are [kept](super::Segment::keep)
-/// and [`SharedMemory`](super::SharedMemory), which knows no owner.
+/// touched, whoever sweeps at the same time; nor are segments that are [kept](super::Segment::keep),
+/// and [`SharedMemory`](super::SharedMemory) without an owner.
 ///
 /// # Errors
 ///
@@ -56,7 +58,7 @@ pub fn sweep() -> Result<Swept, OsError> {
             swept.unfinished += usize::from(remove_unfinished(&file_name, maker));
         } else if name::is_segment(&file_name) {
             match remove_dead(&file_name) {
-                Ok(Outcome::Removed(header)) => swept.removed.push(header.told_name()),
+                Ok(Outcome::Removed(name)) => swept.removed.push(name),
                 Ok(Outcome::InUse) => swept.in_use += 1,
                 Ok(Outcome::Gone | Outcome::Stays) | Err(_) => {}
             }
@@ -78,8 +80,8 @@ fn remove_unfinished(file_name: &str, maker: Identity) -> bool {
 /// What became of one name.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It was removed; the header that was judged.
-    Removed(Box<Header>),
+    /// It was removed; the name that it, or the memory that it was the record of, was made with.
+    Removed(String),
     /// It is gone, or stands for something else now.
     Gone,
     /// The owner has ended, and others have it open.
@@ -119,10 +121,18 @@ pub(super) fn remove_dead(file_name: &str) -> Result<Outcome, OsError> {
     let Some(header) = dead(&file)?.filter(|header| !header.kept) else {
         return Ok(Outcome::Stays);
     };
-    if backing::remove(&file, file_name)? {
-        Ok(Outcome::Removed(Box::new(header)))
-    } else {
-        Ok(Outcome::Gone)
+    let mut told = header.told_name();
+    if header.shape == record::SHAPE
+        && let Some(record) = Record::read(&file)?
+    {
+        if !record.remove()? {
+            return Ok(Outcome::InUse);
+        }
+        told = record.name;
+    }
+    match backing::remove(&file, file_name)? {
+        true => Ok(Outcome::Removed(told)),
+        false => Ok(Outcome::Gone),
     }
 }
 

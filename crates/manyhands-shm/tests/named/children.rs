@@ -122,6 +122,7 @@ fn answer(text: &str) {
 
 fn serve() {
     let mut segments: Vec<Segment> = Vec::new();
+    let mut owned: Vec<SharedMemory> = Vec::new();
     let mut lines = std::io::stdin().lines();
     while let Some(line) = lines.next() {
         let line = line.expect("the parent writes");
@@ -145,8 +146,13 @@ fn serve() {
                 segments.push(Segment::open(name).expect("it is there"));
                 answer("open");
             }
+            ["own", name] => {
+                owned.push(SharedMemory::create_owned(name, 64).expect("room"));
+                answer("owned");
+            }
             ["close"] => {
                 segments.clear();
+                owned.clear();
                 answer("closed");
             }
             ["sweep"] => {

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use manyhands_os::process::Identity;
 use manyhands_os::{Deadline, names};
-use manyhands_shm::named::{self, Segment, SegmentOf};
+use manyhands_shm::named::{self, Segment, SegmentOf, SharedMemory};
 
 use crate::children::this_program;
-use crate::{await_swept, name};
+use crate::{await_gone, await_swept, name};
 
 /// Names the segment that counts what the children have done.
 const COUNT: &str = "MANYHANDS_NAMED_COUNT";
@@ -41,6 +41,8 @@ pub(crate) fn storm() {
     let id = std::process::id();
     // Closed at once: its owner lives, and that is enough.
     let mine = own(&count, id);
+    let lasting = format!("{mine}-lasting");
+    let _lasting = SharedMemory::create_owned(&lasting, 64).expect("room");
     drop(Segment::create_with(&mine, 4, |bytes| mark(bytes, id)).expect("room"));
     while !steps.owner().has_ended() {
         for name in common(&count) {
@@ -49,10 +51,12 @@ pub(crate) fn storm() {
             drop(segment);
             let again = Segment::try_open(&mine).expect("its owner lives");
             assert_eq!(again.to_vec(), id.to_ne_bytes());
+            drop(SharedMemory::open(&lasting).expect("its owner lives"));
             match steps.fetch_add(1, Release) % 4 {
                 // Another one may have been quicker.
                 0 => drop(named::unlink(&name)),
                 1 => drop(named::sweep().expect("the folder can be read")),
+                2 => drop(SharedMemory::create_owned(&format!("{mine}-short"), 64).expect("room")),
                 _ => {}
             }
         }
@@ -79,7 +83,11 @@ fn kill(count: &str, (mut child, identity): (Child, Identity)) -> usize {
     let status = child.wait().expect("it is ours");
     assert_eq!(status.signal(), Some(9), "the child found a fault");
     let swept = named::sweep().expect("the folder can be read");
-    await_swept(&own(count, identity.pid));
+    let own = own(count, identity.pid);
+    await_swept(&own);
+    for plain in [format!("{own}-lasting"), format!("{own}-short")] {
+        await_gone(&plain);
+    }
     let digits = format!("{:016x}", identity.pack());
     let left = names::all().expect("the folder can be read");
     assert!(left.iter().all(|name| !name.contains(&digits)), "{left:?}");
