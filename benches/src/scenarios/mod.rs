@@ -5,6 +5,7 @@ mod locks;
 mod memory;
 mod processes;
 mod python;
+mod queues;
 mod rescue;
 mod rings;
 
@@ -20,6 +21,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(handoffs::scenarios());
     all.extend(memory::scenarios());
     all.extend(rings::scenarios());
+    all.extend(queues::scenarios());
     all.extend(processes::scenarios());
     all
 }

@@ -49,7 +49,25 @@ def message(count):
     return took
 
 
+def put_all(queue, count):
+    for number in range(count):
+        queue.put(number)
+
+
+def queue(count):
+    between = context.Queue(1024)
+    process = context.Process(target=put_all, args=(between, count + 1))
+    process.start()
+    assert between.get() == 0
+    begin = time.perf_counter()
+    for number in range(count):
+        assert between.get() == number + 1
+    took = time.perf_counter() - begin
+    process.join()
+    return took
+
+
 if __name__ == "__main__":
     context = multiprocessing.get_context("forkserver")
-    jobs = {"start": start, "task": task, "message": message}
+    jobs = {"start": start, "task": task, "message": message, "queue": queue}
     print(jobs[sys.argv[1]](int(sys.argv[2])))

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::scenarios::{processes, rings};
+use crate::scenarios::{processes, queues, rings};
 use crate::{Contender, Role, Scenario};
 
 const SCRIPT: &str = "src/scenarios/python.py";
@@ -39,6 +39,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             5000,
             rings::by_process(),
             "message",
+        ),
+        scenario(
+            "queue, one to one, 8 B x 20k, 2 processes",
+            20_000,
+            queues::by_processes(),
+            "queue",
         ),
     ]
 }

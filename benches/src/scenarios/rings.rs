@@ -50,12 +50,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// The end that numbers go into.
-trait Put: Send {
+pub(crate) trait Put: Send {
     fn put(&mut self, number: u64);
 }
 
 /// The end that they come out of, in order.
-trait Receive: Send {
+pub(crate) trait Receive: Send {
     fn next(&mut self) -> u64;
 }
 
@@ -107,7 +107,7 @@ fn make_ring() -> (Producer, Consumer) {
     ring(CAPACITY).expect("the arena has room for a ring")
 }
 
-fn make_crossbeam() -> (
+pub(crate) fn make_crossbeam() -> (
     crossbeam_channel::Sender<u64>,
     crossbeam_channel::Receiver<u64>,
 ) {
@@ -120,7 +120,7 @@ fn make_pipe() -> (PipeWriter, PipeReader) {
 }
 
 /// One thread puts 0, 1, 2, ...; the other must take just that.
-fn one_way<P, T>(name: &'static str, role: Role, make: fn() -> (P, T)) -> Contender
+pub(crate) fn one_way<P, T>(name: &'static str, role: Role, make: fn() -> (P, T)) -> Contender
 where
     P: Put + 'static,
     T: Receive + 'static,
@@ -205,7 +205,7 @@ fn by_cat() -> Contender {
     })
 }
 
-fn judged(took: Duration, is_right: bool) -> Result<Duration, Broken> {
+pub(crate) fn judged(took: Duration, is_right: bool) -> Result<Duration, Broken> {
     if is_right {
         Ok(took)
     } else {

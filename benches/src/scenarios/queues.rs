@@ -1,0 +1,442 @@
+//! Queues: many that put and many that get, in threads and in processes.
+//!
+//! The measure is a bare ring in shared memory that nobody may die beside: one word for each cell, or
+//! none, no sleeping, and whoever waits looks and yields.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::Instant;
+
+use manyhands_channel::Queue;
+use manyhands_process::Process;
+use manyhands_shm::{Shareable, Shared};
+use manyhands_sync::Barrier;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::rings;
+use crate::{Contender, Role, Scenario};
+
+/// Places in a bare ring, and the bound of the queues; a power of two.
+const PLACES: usize = 1024;
+
+/// The scenarios of this file.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    let scenario = |name, count, contenders| Scenario {
+        name,
+        count,
+        rounds: 11,
+        contenders,
+        limit: None,
+    };
+    vec![
+        scenario(
+            "queue, put and get by turns, 8 B x 500k, 1 thread",
+            500_000,
+            vec![
+                in_turn("Queue", Role::Ours, make_queue),
+                in_turn("crossbeam bounded", Role::Peer, rings::make_crossbeam),
+            ],
+        ),
+        scenario(
+            "queue, one to one, 8 B x 200k, 2 threads",
+            200_000,
+            vec![
+                rings::one_way("Queue", Role::Ours, make_queue),
+                rings::one_way("crossbeam bounded", Role::Peer, rings::make_crossbeam),
+            ],
+        ),
+        scenario(
+            "queue, one to one, 8 B x 200k, 2 processes, each on its core",
+            200_000,
+            vec![
+                between("Queue", Role::Ours, 1, queue),
+                between("bare ring of one and one", Role::Peer, 1, Narrow::make),
+                between("pipe", Role::Peer, 1, Pipe::make),
+                between("unix socket", Role::Peer, 1, Socket::make),
+            ],
+        ),
+        scenario(
+            "queue, two to two, 8 B x 200k, 4 processes on 2 cores",
+            200_000,
+            vec![
+                between("Queue", Role::Ours, 2, queue),
+                between("bare Vyukov ring", Role::Peer, 2, Vyukov::make),
+                between("pipe", Role::Peer, 2, Pipe::make),
+            ],
+        ),
+    ]
+}
+
+/// Ours for the row with CPython's `multiprocessing.Queue`.
+pub(crate) fn by_processes() -> Contender {
+    between("Queue", Role::Ours, 1, queue)
+}
+
+impl rings::Put for Queue<u64> {
+    fn put(&mut self, number: u64) {
+        Queue::put(self, &number).expect("it is open");
+    }
+}
+
+impl rings::Receive for Queue<u64> {
+    fn next(&mut self) -> u64 {
+        self.get().expect("it is open")
+    }
+}
+
+fn make_queue() -> (Queue<u64>, Queue<u64>) {
+    let queue = queue();
+    (queue.clone(), queue)
+}
+
+fn queue() -> Queue<u64> {
+    Queue::bounded(PLACES).expect("the arena has room for a queue")
+}
+
+/// One thread puts a number and gets it back.
+fn in_turn<P, T>(name: &'static str, role: Role, make: fn() -> (P, T)) -> Contender
+where
+    P: rings::Put + 'static,
+    T: rings::Receive + 'static,
+{
+    let (mut put, mut take) = make();
+    Contender::new(name, role, move |count| {
+        let start = Instant::now();
+        let is_right = (0..count).all(|number| {
+            put.put(number);
+            take.next() == number
+        });
+        rings::judged(start.elapsed(), is_right)
+    })
+}
+
+/// What numbers go through from process to process.
+trait Way: Clone + Serialize + DeserializeOwned + 'static {
+    /// The end that numbers go into; opened when all consumers have theirs.
+    fn entry(&self) -> impl FnMut(u64);
+    /// The end that they come out of.
+    fn exit(&self) -> impl FnMut() -> u64;
+}
+
+/// As many processes that put as there are that get, the ones on one core, the others on another.
+fn between<W: Way>(name: &'static str, role: Role, pairs: u32, make: fn() -> W) -> Contender {
+    Contender::new(name, role, move |count| {
+        let way = make();
+        let each = count / u64::from(pairs);
+        let start = Barrier::new(2 * pairs + 1).map_err(|error| error.to_string())?;
+        let start = Shared::new(start).map_err(|error| error.to_string())?;
+        let mut putting = Vec::new();
+        let mut getting = Vec::new();
+        for pair in 0..u64::from(pairs) {
+            let range = (pair * each, (pair + 1) * each);
+            let arguments = (way.clone(), start.clone(), range);
+            putting.push(Process::spawn(produce::<W>, arguments).map_err(|e| e.to_string())?);
+            let arguments = (way.clone(), start.clone(), each);
+            getting.push(Process::spawn(consume::<W>, arguments).map_err(|e| e.to_string())?);
+        }
+        meet(&start);
+        meet(&start);
+        let begin = Instant::now();
+        meet(&start);
+        let took = begin.elapsed();
+        let mut sum = 0;
+        for process in &mut putting {
+            process.join().map_err(|error| error.to_string())?;
+        }
+        for process in &mut getting {
+            sum += process.join().map_err(|error| error.to_string())?;
+        }
+        let all = each * u64::from(pairs);
+        rings::judged(took, sum == all * (all - 1) / 2)
+    })
+}
+
+fn produce<W: Way>(way: W, start: Shared<Barrier>, (from, to): (u64, u64)) {
+    pin(0);
+    meet(&start);
+    let mut put = way.entry();
+    meet(&start);
+    (from..to).for_each(&mut put);
+    meet(&start);
+}
+
+/// The sum of what it got.
+fn consume<W: Way>(way: W, start: Shared<Barrier>, count: u64) -> u64 {
+    pin(1);
+    let mut take = way.exit();
+    meet(&start);
+    meet(&start);
+    let sum = (0..count).map(|_| take()).sum();
+    meet(&start);
+    sum
+}
+
+fn meet(barrier: &Barrier) {
+    barrier.wait().expect("nobody dies here");
+}
+
+/// Keeps this thread on the core of this number among those it may use.
+fn pin(number: usize) {
+    let allowed = sched_getaffinity(None).expect("a thread may ask where it may run");
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|core| allowed.is_set(*core))
+        .collect();
+    let mut chosen = CpuSet::new();
+    chosen.set(cores[number % cores.len()]);
+    sched_setaffinity(None, &chosen).expect("a thread may restrict itself");
+}
+
+impl Way for Queue<u64> {
+    fn entry(&self) -> impl FnMut(u64) {
+        |number| self.put(&number).expect("it is open")
+    }
+
+    fn exit(&self) -> impl FnMut() -> u64 {
+        || self.get().expect("it is open")
+    }
+}
+
+/// Looks until `look` sees something, and lets others run now and then.
+fn await_some<R>(mut look: impl FnMut() -> Option<R>) -> R {
+    loop {
+        for _ in 0..128 {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            std::hint::spin_loop();
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Alone on its line, and on that which the processor fetches with it.
+#[derive(Shareable)]
+#[repr(C, align(128))]
+struct Line(AtomicU64);
+
+impl Line {
+    fn zero() -> Self {
+        Self(AtomicU64::new(0))
+    }
+}
+
+/// A ring for one and one, each of which remembers where it saw the other one.
+#[derive(Shareable)]
+struct Narrow {
+    tail: Line,
+    head: Line,
+    cells: [AtomicU64; PLACES],
+}
+
+impl Narrow {
+    fn make() -> Shared<Self> {
+        let ring = Self {
+            tail: Line::zero(),
+            head: Line::zero(),
+            cells: [const { AtomicU64::new(0) }; PLACES],
+        };
+        Shared::new(ring).expect("the arena has room for a ring")
+    }
+}
+
+impl Way for Shared<Narrow> {
+    fn entry(&self) -> impl FnMut(u64) {
+        let (mut tail, mut seen_head) = (0, 0);
+        move |number| {
+            if tail - seen_head == PLACES as u64 {
+                seen_head = await_some(|| {
+                    // Acquire: partner is the Release of the exit.
+                    let head = self.head.0.load(Acquire);
+                    (tail - head < PLACES as u64).then_some(head)
+                });
+            }
+            // Relaxed: published by the store below.
+            self.cells[tail as usize % PLACES].store(number, Relaxed);
+            tail += 1;
+            // Release: partner is the Acquire of the exit.
+            self.tail.0.store(tail, Release);
+        }
+    }
+
+    fn exit(&self) -> impl FnMut() -> u64 {
+        let (mut head, mut seen_tail) = (0, 0);
+        move || {
+            if head == seen_tail {
+                seen_tail = await_some(|| {
+                    // Acquire: partner is the Release of the entry.
+                    let tail = self.tail.0.load(Acquire);
+                    (tail != head).then_some(tail)
+                });
+            }
+            // Relaxed: published before the tail that was seen.
+            let number = self.cells[head as usize % PLACES].load(Relaxed);
+            head += 1;
+            // Release: partner is the Acquire of the entry.
+            self.head.0.store(head, Release);
+            number
+        }
+    }
+}
+
+/// A ring for many and many: the sequence of a cell tells whose turn it is there. After Vyukov,
+/// <https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue>.
+#[derive(Shareable)]
+struct Vyukov {
+    tail: Line,
+    head: Line,
+    cells: [VyukovCell; PLACES],
+}
+
+/// The sequence is the position that may be written here, or one more when it may be read.
+#[derive(Shareable)]
+#[repr(C)]
+struct VyukovCell {
+    sequence: AtomicU64,
+    value: AtomicU64,
+}
+
+impl Vyukov {
+    fn make() -> Shared<Self> {
+        let cell = |number| VyukovCell {
+            sequence: AtomicU64::new(number as u64),
+            value: AtomicU64::new(0),
+        };
+        let ring = Self {
+            tail: Line::zero(),
+            head: Line::zero(),
+            cells: std::array::from_fn(cell),
+        };
+        Shared::new(ring).expect("the arena has room for a ring")
+    }
+
+    /// Claims the next position of a side whose cell has come to `ahead` of it.
+    fn claim(&self, side: &AtomicU64, ahead: u64) -> (u64, &VyukovCell) {
+        await_some(|| {
+            // Relaxed: a position only; the cell's sequence orders what lies in it.
+            let position = side.load(Relaxed);
+            let cell = &self.cells[position as usize % PLACES];
+            // Acquire: partner is the Release of the other side.
+            let is_there = cell.sequence.load(Acquire) == position + ahead;
+            let claim = || side.compare_exchange_weak(position, position + 1, Relaxed, Relaxed);
+            (is_there && claim().is_ok()).then_some((position, cell))
+        })
+    }
+}
+
+impl Way for Shared<Vyukov> {
+    fn entry(&self) -> impl FnMut(u64) {
+        |number| {
+            let (position, cell) = self.claim(&self.tail.0, 0);
+            // Relaxed: published by the store below.
+            cell.value.store(number, Relaxed);
+            // Release: partner is the Acquire of `claim`.
+            cell.sequence.store(position + 1, Release);
+        }
+    }
+
+    fn exit(&self) -> impl FnMut() -> u64 {
+        || {
+            let (position, cell) = self.claim(&self.head.0, 1);
+            // Relaxed: published before the sequence that was seen.
+            let number = cell.value.load(Relaxed);
+            // Release: partner is the Acquire of `claim`.
+            cell.sequence.store(position + PLACES as u64, Release);
+            number
+        }
+    }
+}
+
+/// The ends of a pipe, which its maker keeps open, and others open by where they are.
+#[derive(Clone, Serialize, Deserialize)]
+struct Pipe {
+    entry: String,
+    exit: String,
+}
+
+impl Pipe {
+    fn make() -> Self {
+        let (exit, entry) = std::io::pipe().expect("there are descriptors left");
+        let path = |number| format!("/proc/{}/fd/{number}", std::process::id());
+        let pipe = Self {
+            entry: path(entry.as_raw_fd()),
+            exit: path(exit.as_raw_fd()),
+        };
+        KEPT.set(Some((exit, entry)));
+        pipe
+    }
+}
+
+thread_local! {
+    /// The ends of the last pipe.
+    static KEPT: Cell<Option<(std::io::PipeReader, std::io::PipeWriter)>> =
+        const { Cell::new(None) };
+}
+
+impl Way for Pipe {
+    fn entry(&self) -> impl FnMut(u64) {
+        let file = File::options().write(true).open(&self.entry);
+        let mut file = file.expect("its maker has it");
+        move |number| {
+            let put = file.write_all(&number.to_ne_bytes());
+            put.expect("the other end lives");
+        }
+    }
+
+    fn exit(&self) -> impl FnMut() -> u64 {
+        let mut file = File::open(&self.exit).expect("its maker has it");
+        move || read_number(&mut file)
+    }
+}
+
+fn read_number(from: &mut impl Read) -> u64 {
+    let mut bytes = [0; 8];
+    from.read_exact(&mut bytes).expect("the other end lives");
+    u64::from_ne_bytes(bytes)
+}
+
+/// The name of a socket, for one and one.
+#[derive(Clone, Serialize, Deserialize)]
+struct Socket(String);
+
+impl Socket {
+    fn make() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Relaxed);
+        Self(format!("mh-bench-{}-{number}", std::process::id()))
+    }
+
+    fn address(&self) -> SocketAddr {
+        SocketAddr::from_abstract_name(&self.0).expect("a short name")
+    }
+}
+
+impl Way for Socket {
+    fn entry(&self) -> impl FnMut(u64) {
+        let stream = UnixStream::connect_addr(&self.address());
+        let mut stream = stream.expect("the other one listens");
+        move |number| {
+            let put = stream.write_all(&number.to_ne_bytes());
+            put.expect("the other end lives");
+        }
+    }
+
+    fn exit(&self) -> impl FnMut() -> u64 {
+        let listener = UnixListener::bind_addr(&self.address()).expect("the name is new");
+        let mut stream = None;
+        move || {
+            let stream = stream.get_or_insert_with(|| {
+                let (stream, _) = listener.accept().expect("the other one comes");
+                stream
+            });
+            read_number(stream)
+        }
+    }
+}
