@@ -1,15 +1,18 @@
 //! The words at the head of a queue, and the head of a record.
 //!
 //! ```text
-//!    0  bytes, items                      written once, before anybody else knows the queue
-//!   64  put section, head as last seen, peak, sealed     the producers'
+//!    0  bytes, items, closing, sealed      seldom written
+//!   64  put section, head as last seen, peak             the producers'
 //!  128  tail                              what was committed since the beginning
-//!  192  get section, tail as last seen, closing          the consumers'
+//!  192  get section, tail as last seen                   the consumers'
 //!  256  head                              what was taken since the beginning
-//!  320  where a consumer sleeps, and its turn
-//!  448  where a producer sleeps, and its turn
+//!  320  the turn of consumers that sleep; 384 what they tell producers
+//!  448  the turn of producers that sleep; 512 what they tell consumers
 //!  576  records                           `bytes` of them, a power of two
 //! ```
+//!
+//! Each line is written by one side often, or by nobody; what a side reads at each message of the
+//! other one is its tail or head and the message, no more.
 //!
 //! A record is 8 bytes of head, `length:32 | kind:32`, and its payload, padded to 8 bytes. A head
 //! never wraps around the end; a payload may.
@@ -37,12 +40,17 @@ pub(crate) struct Header {
     pub(super) room: Line<Place>,
 }
 
-/// How much fits in.
+/// How much fits in, and for how long.
 #[repr(C)]
 #[derive(Debug)]
 pub(super) struct Limits {
     pub(super) bytes: AtomicU64,
     pub(super) items: AtomicU32,
+    /// Not zero once somebody has begun to close; whoever would sleep for room finishes it. Changed
+    /// in the consumers' section.
+    pub(super) closing: AtomicU32,
+    /// Not zero once nothing more will be put. Changed in the producers' section.
+    pub(super) sealed: AtomicU32,
 }
 
 /// What the producers change, in their section.
@@ -54,8 +62,6 @@ pub(super) struct PutSide {
     pub(super) seen_head: AtomicU64,
     /// The most messages that there were at once.
     pub(super) peak: AtomicU32,
-    /// Not zero once nothing more will be put.
-    pub(super) sealed: AtomicU32,
 }
 
 /// What the consumers change, in their section.
@@ -65,8 +71,6 @@ pub(super) struct GetSide {
     pub(super) section: ShortLock,
     /// The tail as a consumer saw it last; it only grows.
     pub(super) seen_tail: AtomicU64,
-    /// Not zero once somebody has begun to close; whoever would sleep for room finishes it.
-    pub(super) closing: AtomicU32,
 }
 
 /// Where one sleeps; whoever else wants to sleep here waits for the turn.
@@ -74,13 +78,20 @@ pub(super) struct GetSide {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) turn: Lock<()>,
+    pub(super) spin: Spin,
+    pub(super) notice: Line<Notice>,
+}
+
+/// What those who sleep at a place tell the other side, which reads it at each message.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct Notice {
     /// The futex word; changed by whoever wakes.
     pub(super) sequence: AtomicU32,
     /// Not zero when somebody may sleep.
     pub(super) waiting: AtomicU32,
     /// How far the other side must have come to make it worth waking; for room only.
     pub(super) wanted: AtomicU64,
-    pub(super) spin: Spin,
 }
 
 impl Header {
@@ -99,6 +110,7 @@ const _: () = {
     assert!(offset_of!(Header, head) == 256);
     assert!(offset_of!(Header, items) == 320);
     assert!(offset_of!(Header, room) == 448);
+    assert!(offset_of!(Place, notice) == 64);
     assert!(size_of::<Header>() == 576);
 };
 

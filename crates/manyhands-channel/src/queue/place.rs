@@ -9,7 +9,7 @@ use manyhands_os::process::{Identity, thread_id};
 use manyhands_sync::LockGuard;
 use manyhands_sync::raw::{ShortGuard, ShortLock};
 
-use super::layout::Place;
+use super::layout::{Notice, Place};
 use super::raw::Stop;
 
 /// Enters a section, which is whole at each instruction; `None` when the deadline passed.
@@ -48,15 +48,15 @@ pub(super) fn turn(place: &Place, deadline: Deadline) -> Result<LockGuard<'_, ()
 }
 
 /// Notes that somebody is going to sleep; inside of the section of who will wake.
-pub(super) fn lie_down(place: &Place) -> u32 {
+pub(super) fn lie_down(notice: &Notice) -> u32 {
     // Relaxed: both are changed in this section only.
-    place.waiting.store(1, Relaxed);
-    place.sequence.load(Relaxed)
+    notice.waiting.store(1, Relaxed);
+    notice.sequence.load(Relaxed)
 }
 
 /// Wakes who sleeps; inside of the section, before the change is committed.
-pub(super) fn rouse(place: &Place) {
-    let sequence: &AtomicU32 = &place.sequence;
+pub(super) fn rouse(notice: &Notice) {
+    let sequence: &AtomicU32 = &notice.sequence;
     // Relaxed: changed in this section only; the kernel compares it.
     sequence.store(sequence.load(Relaxed).wrapping_add(1), Relaxed);
     futex::wake_all(sequence, Scope::Shared);

@@ -193,14 +193,14 @@ impl RawQueue {
     /// Whether a consumer and a producer may sleep.
     pub(super) fn waiting(&self) -> (bool, bool) {
         // Relaxed: for information.
-        let waits = |place: &Place| place.waiting.load(Relaxed) != 0;
+        let waits = |place: &Place| place.notice.0.waiting.load(Relaxed) != 0;
         let head = self.memory.head();
         (waits(&head.items.0), waits(&head.room.0))
     }
 
     pub(super) fn is_closed(&self) -> bool {
         // Acquire: whoever sees the end sees every message before it.
-        self.memory.head().put.0.sealed.load(Acquire) != 0
+        self.memory.head().limits.0.sealed.load(Acquire) != 0
     }
 
     /// What was taken until now.
@@ -237,7 +237,7 @@ impl RawQueue {
             let has_room = || self.looks_roomy(size) || self.is_closing();
             room.spin.wait(deadline, has_room, || {
                 if let Some(expected) = self.lie_down_for_room(size, deadline) {
-                    futex::wait(&room.sequence, expected, Scope::Shared, deadline);
+                    futex::wait(&room.notice.0.sequence, expected, Scope::Shared, deadline);
                 }
             });
         }
@@ -288,7 +288,7 @@ impl RawQueue {
                 || self.used().0 > 0 || self.is_closed(),
                 || {
                     if let Some(expected) = self.lie_down_for_items(deadline) {
-                        futex::wait(&items.sequence, expected, Scope::Shared, deadline);
+                        futex::wait(&items.notice.0.sequence, expected, Scope::Shared, deadline);
                     }
                 },
             );
@@ -299,9 +299,9 @@ impl RawQueue {
     pub(super) fn close(&self) {
         let head = self.memory.head();
         if let Some(_inside) = enter(&head.get.0.section, Deadline::NEVER) {
-            rouse(&head.room.0);
+            rouse(&head.room.0.notice.0);
             // Relaxed: whoever acts on it has passed this section, or finds it later.
-            head.get.0.closing.store(1, Relaxed);
+            head.limits.0.closing.store(1, Relaxed);
         }
         self.seal();
     }
@@ -310,16 +310,16 @@ impl RawQueue {
     fn seal(&self) {
         let head = self.memory.head();
         if let Some(_inside) = enter(&head.put.0.section, Deadline::NEVER) {
-            rouse(&head.items.0);
+            rouse(&head.items.0.notice.0);
             // Release: partner is the load in `is_closed`.
-            head.put.0.sealed.store(1, Release);
+            head.limits.0.sealed.store(1, Release);
         }
     }
 
     /// Whether somebody has begun to close, and perhaps died of it.
     fn is_closing(&self) -> bool {
         // Relaxed: see `close`.
-        self.memory.head().get.0.closing.load(Relaxed) != 0
+        self.memory.head().limits.0.closing.load(Relaxed) != 0
     }
 
     /// Takes all messages at once, unread; returns how many.
@@ -348,7 +348,7 @@ impl RawQueue {
         let side = &head.put.0;
         let _inside = enter(&side.section, deadline).ok_or(Stop::TimedOut)?;
         // Relaxed here and below: what this side has is changed in its section only.
-        if side.sealed.load(Relaxed) != 0 {
+        if head.limits.0.sealed.load(Relaxed) != 0 {
             return Err(Stop::Closed);
         }
         let tail = Mark::from_bits(head.tail.0.load(Relaxed));
@@ -380,14 +380,14 @@ impl RawQueue {
         if many > side.peak.load(Relaxed) {
             side.peak.store(many, Relaxed);
         }
-        let is_waited_for = head.items.0.waiting.load(Relaxed) != 0;
+        let is_waited_for = head.items.0.notice.0.waiting.load(Relaxed) != 0;
         if is_waited_for {
-            rouse(&head.items.0);
+            rouse(&head.items.0.notice.0);
         }
         // Release: partners are the loads of `tail` in `look` and `clear`.
         head.tail.0.store(end.to_bits(), Release);
         if is_waited_for {
-            head.items.0.waiting.store(0, Relaxed);
+            head.items.0.notice.0.waiting.store(0, Relaxed);
         }
         Ok(Some(end))
     }
@@ -454,7 +454,7 @@ impl RawQueue {
     /// Takes everything before `end`; inside of the consumers' section.
     fn take(&self, end: Mark) {
         let head = self.memory.head();
-        let room = &head.room.0;
+        let room = &head.room.0.notice.0;
         // Relaxed, all of them: changed in this section only.
         let is_waited_for = room.waiting.load(Relaxed) != 0
             && end.has_reached(Mark::from_bits(room.wanted.load(Relaxed)));
@@ -486,8 +486,8 @@ impl RawQueue {
         let _inside = enter(&head.put.0.section, deadline)?;
         // Relaxed: both are changed in this section only.
         let is_empty = head.tail.0.load(Relaxed) == self.taken().to_bits();
-        let goes_on = head.put.0.sealed.load(Relaxed) == 0;
-        (is_empty && goes_on).then(|| lie_down(&head.items.0))
+        let goes_on = head.limits.0.sealed.load(Relaxed) == 0;
+        (is_empty && goes_on).then(|| lie_down(&head.items.0.notice.0))
     }
 
     /// As [`lie_down_for_items`](Self::lie_down_for_items), for a producer and `size` bytes.
@@ -498,7 +498,7 @@ impl RawQueue {
         let tail = Mark::from_bits(head.tail.0.load(Acquire));
         let is_full = !self.has_room(self.taken(), tail, size).ok()?;
         (is_full && !self.is_closing()).then(|| {
-            let room = &head.room.0;
+            let room = &head.room.0.notice.0;
             let end = tail.behind(size);
             let wanted = Mark::new(
                 end.messages().wrapping_sub(self.items),
