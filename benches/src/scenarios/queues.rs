@@ -58,6 +58,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             200_000,
             vec![
                 between("Queue", Role::Ours, 1, queue),
+                between("Queue, 50 at once", Role::Ours, 1, || Many(queue())),
                 between("bare ring of one and one", Role::Peer, 1, Narrow::make),
                 between("pipe", Role::Peer, 1, Pipe::make),
                 between("unix socket", Role::Peer, 1, Socket::make),
@@ -68,6 +69,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             200_000,
             vec![
                 between("Queue", Role::Ours, 2, queue),
+                between("Queue, 50 at once", Role::Ours, 2, || Many(queue())),
                 between("bare Vyukov ring", Role::Peer, 2, Vyukov::make),
                 between("pipe", Role::Peer, 2, Pipe::make),
             ],
@@ -122,8 +124,8 @@ where
 trait Way: Clone + Serialize + DeserializeOwned + 'static {
     /// The end that numbers go into; opened when all consumers have theirs.
     fn entry(&self) -> impl FnMut(u64);
-    /// The end that they come out of.
-    fn exit(&self) -> impl FnMut() -> u64;
+    /// The end that they come out of, so many.
+    fn exit(&self, count: u64) -> impl FnMut() -> u64;
 }
 
 /// As many processes that put as there are that get, the ones on one core, the others on another.
@@ -171,7 +173,7 @@ fn produce<W: Way>(way: W, start: Shared<Barrier>, (from, to): (u64, u64)) {
 /// The sum of what it got.
 fn consume<W: Way>(way: W, start: Shared<Barrier>, count: u64) -> u64 {
     pin(1);
-    let mut take = way.exit();
+    let mut take = way.exit(count);
     meet(&start);
     meet(&start);
     let sum = (0..count).map(|_| take()).sum();
@@ -199,8 +201,41 @@ impl Way for Queue<u64> {
         |number| self.put(&number).expect("it is open")
     }
 
-    fn exit(&self) -> impl FnMut() -> u64 {
+    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
         || self.get().expect("it is open")
+    }
+}
+
+/// A queue that numbers go through in batches.
+#[derive(Clone, Serialize, Deserialize)]
+struct Many(Queue<u64>);
+
+/// How many at once; divides what each process puts.
+const AT_ONCE: usize = 50;
+
+impl Way for Many {
+    fn entry(&self) -> impl FnMut(u64) {
+        let mut batch = Vec::with_capacity(AT_ONCE);
+        move |number| {
+            batch.push(number);
+            if batch.len() == AT_ONCE {
+                self.0.put_many(&batch).expect("it is open");
+                batch.clear();
+            }
+        }
+    }
+
+    fn exit(&self, count: u64) -> impl FnMut() -> u64 {
+        let (mut left, mut batch) = (count as usize, Vec::new().into_iter());
+        move || {
+            if let Some(number) = batch.next() {
+                return number;
+            }
+            let some = self.0.get_many(left.min(AT_ONCE)).expect("it is open");
+            left -= some.len();
+            batch = some.into_iter();
+            batch.next().expect("at least one")
+        }
     }
 }
 
@@ -266,7 +301,7 @@ impl Way for Shared<Narrow> {
         }
     }
 
-    fn exit(&self) -> impl FnMut() -> u64 {
+    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
         let (mut head, mut seen_tail) = (0, 0);
         move || {
             if head == seen_tail {
@@ -342,7 +377,7 @@ impl Way for Shared<Vyukov> {
         }
     }
 
-    fn exit(&self) -> impl FnMut() -> u64 {
+    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
         || {
             let (position, cell) = self.claim(&self.head.0, 1);
             // Relaxed: published before the sequence that was seen.
@@ -390,7 +425,7 @@ impl Way for Pipe {
         }
     }
 
-    fn exit(&self) -> impl FnMut() -> u64 {
+    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
         let mut file = File::open(&self.exit).expect("its maker has it");
         move || read_number(&mut file)
     }
@@ -428,7 +463,7 @@ impl Way for Socket {
         }
     }
 
-    fn exit(&self) -> impl FnMut() -> u64 {
+    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
         let listener = UnixListener::bind_addr(&self.address()).expect("the name is new");
         let mut stream = None;
         move || {

@@ -25,4 +25,7 @@ pub use doorbell::{Doorbell, Rung};
 #[cfg(not(loom))]
 pub use pipe::{Connection, Pipe, PipeError, Receiver, RecvError, SendError, Sender};
 #[cfg(not(loom))]
-pub use queue::{GetError, PutError, Queue, QueueBuilder, QueueError, QueueStats};
+pub use queue::{
+    GetError, GetManyError, JoinError, PutError, PutManyError, Queue, QueueBuilder, QueueError,
+    QueueStats, TaskDoneError,
+};

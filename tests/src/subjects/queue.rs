@@ -6,6 +6,8 @@
 //! the newcomer looks whether they did what they could without it: a value that lies in the queue
 //! while somebody sleeps for one is a wake-up that was lost.
 
+mod tasks;
+
 use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -55,6 +57,8 @@ thread_local! {
 enum Act {
     Put,
     Get,
+    PutTwo,
+    GetTwo,
     Close,
 }
 
@@ -63,14 +67,14 @@ struct Case {
     scenes: &'static [Scene],
     act: Act,
     peers: Act,
-    /// The most values; as many are there at first as `full` says.
+    /// The most values; `full` is whether as many are there at first.
     items: usize,
     full: bool,
     /// Whether what the host puts has a region with it, which the host keeps until it is taken.
     has_region: bool,
 }
 
-static CASES: [Case; 7] = [
+static CASES: [Case; 9] = [
     Case {
         operation: "put",
         scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
@@ -117,6 +121,24 @@ static CASES: [Case; 7] = [
         has_region: true,
     },
     Case {
+        operation: "put many",
+        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
+        act: Act::PutTwo,
+        peers: Act::Get,
+        items: 8,
+        full: false,
+        has_region: false,
+    },
+    Case {
+        operation: "get many",
+        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
+        act: Act::GetTwo,
+        peers: Act::Put,
+        items: 2,
+        full: true,
+        has_region: false,
+    },
+    Case {
         operation: "close, empty",
         scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
         act: Act::Close,
@@ -138,7 +160,8 @@ static CASES: [Case; 7] = [
 
 /// The subjects of this file.
 pub fn subjects() -> Vec<&'static dyn Subject> {
-    CASES.iter().map(|case| case as &dyn Subject).collect()
+    let cases = CASES.iter().map(|case| case as &dyn Subject);
+    cases.chain(tasks::subjects()).collect()
 }
 
 fn bytes(who: u8) -> [u8; 24] {
@@ -149,6 +172,10 @@ fn bytes(who: u8) -> [u8; 24] {
 
 fn value(who: u8) -> Value {
     (bytes(who), None)
+}
+
+fn two(who: u8) -> [Value; 2] {
+    [value(who), value(who)]
 }
 
 impl Table {
@@ -210,6 +237,11 @@ fn let_go() {
 }
 
 impl Case {
+    /// How many values are there at first.
+    fn first(&self) -> usize {
+        if self.full { self.items } else { 0 }
+    }
+
     fn put(&self, queue: &Queue<Value>, who: u8) {
         let is_theirs = who == HOLDER && self.has_region;
         let region = is_theirs.then(|| Region::new(64).expect("the arena is large"));
@@ -227,7 +259,7 @@ impl Case {
 
     /// What the newcomer does for producers that wait.
     fn drain(&self, table: &Table, queue: &Queue<Value>) -> Outcome {
-        if table.taken(PEER) == 0 && !comes_to(queue, 1) {
+        if table.taken(PEER) == 0 && !comes_to(queue, self.items) {
             return Outcome::Lost;
         }
         get_until(table, queue, |_| table.taken(PEER) == PEERS as u64)
@@ -275,9 +307,7 @@ impl Subject for Case {
     fn set_up(&self, place: Place) {
         family::count();
         let queue = Queue::bounded(self.items).expect("the arena is large");
-        if self.full {
-            self.put(&queue, HOLDER);
-        }
+        (0..self.first()).for_each(|_| self.put(&queue, HOLDER));
         family::send(&place.at::<Table>().queue, &queue);
     }
 
@@ -298,6 +328,8 @@ impl Subject for Case {
         assert!(queue.try_put(&value(VICTIM)).is_err());
         assert!(queue.get().is_ok());
         assert!(queue.try_get().is_err());
+        assert!(queue.try_put_many(&two(VICTIM)).is_err());
+        assert!(queue.get_many(2).is_ok_and(|values| values.len() == 1));
         queue.close();
     }
 
@@ -311,6 +343,8 @@ impl Subject for Case {
             match self.act {
                 Act::Put => self.put(queue, VICTIM),
                 Act::Get => drop(queue.get().expect("a value comes")),
+                Act::PutTwo => queue.put_many(&two(VICTIM)).expect("it is open"),
+                Act::GetTwo => drop(queue.get_many(2).expect("two are there")),
                 Act::Close => queue.close(),
             }
         });
@@ -333,7 +367,7 @@ impl Subject for Case {
                 Err(PutError::Closed) if closes => Outcome::OwnerDied,
                 Err(_) => Outcome::Refused,
             },
-            Act::Close => Outcome::Refused,
+            Act::PutTwo | Act::GetTwo | Act::Close => Outcome::Refused,
         };
         table.finished.fetch_add(1, Relaxed);
         outcome
@@ -397,8 +431,17 @@ impl Subject for Case {
         let all = [VICTIM, PEER, HOLDER, NEWCOMER].map(|who| table.taken(who));
         // Acquire: pairs with the Release store of the victim, which is dead.
         let returned = table.returned.load(Acquire);
-        let is_lost = self.act == Act::Put && all[0] < returned;
-        let is_doubled = all[0] > 1 || all[1] > PEERS as u64 || all[2] > 1;
+        let many = match self.act {
+            Act::PutTwo => 2,
+            _ => 1,
+        };
+        let puts = matches!(self.act, Act::Put | Act::PutTwo);
+        let is_lost = puts && all[0] < many * returned;
+        // What is put at once comes as a whole, and what is taken at once goes as a whole.
+        let is_parted = many == 2 && all[0] == 1 || self.act == Act::GetTwo && all[2] == 1;
+        let is_lost = is_lost || is_parted;
+        let first = self.first().max(1) as u64;
+        let is_doubled = all[0] > many || all[1] > PEERS as u64 || all[2] > first;
         match is_lost || is_doubled {
             true => Err(format!("taken: {all:?}, returned: {returned}")),
             false => Ok(()),

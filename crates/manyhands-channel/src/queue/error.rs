@@ -1,5 +1,7 @@
 //! What can end a call on a queue; one type an operation.
 
+use std::fmt;
+
 use manyhands_shm::{ArenaError, NoSpace, PackError, UnpackError};
 
 use super::raw::Stop;
@@ -83,6 +85,73 @@ pub enum GetError {
     /// The words of the queue contradict each other.
     #[error("the queue is corrupt")]
     Corrupt,
+}
+
+/// Why not all values were put. Those that were come out in their order.
+#[derive(Debug, thiserror::Error)]
+#[error("after {put} values: {error}")]
+pub struct PutManyError {
+    /// How many were put: the first ones.
+    pub put: usize,
+    /// Why the next one was not.
+    #[source]
+    pub error: PutError,
+}
+
+/// Why not all values that were taken can be given.
+pub struct GetManyError<T> {
+    /// The others; none unless `error` is [`GetError::Undecodable`].
+    pub values: Vec<T>,
+    /// What was wrong; with the first one, if with several.
+    pub error: GetError,
+}
+
+impl<T> std::error::Error for GetManyError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl<T> fmt::Display for GetManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl<T> fmt::Debug for GetManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetManyError")
+            .field("values", &self.values.len())
+            .field("error", &self.error)
+            .finish()
+    }
+}
+
+/// Why a value was not reported as done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// Every value that was taken has been reported.
+    #[error("more values were reported as done than were taken")]
+    TooMany,
+}
+
+/// Why the queue is not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// Not now (`try_join` only).
+    #[error("{values} values are not done")]
+    Unfinished {
+        /// Those in the queue, and those taken and not reported.
+        values: usize,
+    },
+    /// Not before the deadline. Those who took the last values may have died.
+    #[error("{values} values were not done by the deadline")]
+    TimedOut {
+        /// Those in the queue, and those taken and not reported.
+        values: usize,
+    },
 }
 
 impl From<Stop> for PutError {

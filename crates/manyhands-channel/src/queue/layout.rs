@@ -4,11 +4,12 @@
 //!    0  bytes, items, closing, sealed      seldom written
 //!   64  put section, head as last seen, peak             the producers'
 //!  128  tail                              what was committed since the beginning
-//!  192  get section, tail as last seen                   the consumers'
+//!  192  get section, tail as last seen, done, dropped    the consumers'
 //!  256  head                              what was taken since the beginning
 //!  320  the turn of consumers that sleep; 384 what they tell producers
 //!  448  the turn of producers that sleep; 512 what they tell consumers
-//!  576  records                           `bytes` of them, a power of two
+//!  576  what those who join tell consumers
+//!  640  records                           `bytes` of them, a power of two
 //! ```
 //!
 //! Each line is written by one side often, or by nobody; what a side reads at each message of the
@@ -38,6 +39,8 @@ pub(crate) struct Header {
     pub(super) items: Line<Place>,
     /// For who waits for room.
     pub(super) room: Line<Place>,
+    /// For who waits until all is done; changed in the consumers' section.
+    pub(super) tasks: Line<Notice>,
 }
 
 /// How much fits in, and for how long.
@@ -71,6 +74,10 @@ pub(super) struct GetSide {
     pub(super) section: ShortLock,
     /// The tail as a consumer saw it last; it only grows.
     pub(super) seen_tail: AtomicU64,
+    /// How many messages were reported as done; counted as in a [`Mark`].
+    pub(super) done: AtomicU32,
+    /// How many had been taken when all others were dropped; if the head says [`DROPPED`].
+    pub(super) dropped_from: AtomicU32,
 }
 
 /// Where one sleeps; whoever else wants to sleep here waits for the turn.
@@ -111,17 +118,23 @@ const _: () = {
     assert!(offset_of!(Header, items) == 320);
     assert!(offset_of!(Header, room) == 448);
     assert!(offset_of!(Place, notice) == 64);
-    assert!(size_of::<Header>() == 576);
+    assert!(offset_of!(Header, tasks) == 576);
+    assert!(size_of::<Header>() == 640);
 };
 
+/// Said by the head, in a bit that no count of bytes has: what was between the last message that was
+/// taken and the tail was dropped, and the queue had been closed before.
+pub(super) const DROPPED: u64 = 1;
+
 /// A place in the queue: how many messages lie before it since the beginning, and how many bytes
-/// of records; both wrap. One word, so that one store commits a message.
+/// of records, a multiple of 8; both wrap. One word, so that one store commits a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark(u64);
 
 impl Mark {
+    /// Also of a head that says [`DROPPED`].
     pub(super) fn from_bits(bits: u64) -> Self {
-        Self(bits)
+        Self(bits & !DROPPED)
     }
 
     pub(super) fn to_bits(self) -> u64 {

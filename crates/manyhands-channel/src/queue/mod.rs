@@ -2,8 +2,12 @@
 
 mod error;
 pub(crate) mod layout;
+mod many;
+mod message;
 mod place;
 mod raw;
+mod section;
+mod tasks;
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,16 +16,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
-use manyhands_shm::Region;
 use manyhands_shm::handoff::{self, Holds};
+use manyhands_shm::{Region, UnpackError};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use error::{GetError, PutError, QueueError};
+pub use error::{
+    GetError, GetManyError, JoinError, PutError, PutManyError, QueueError, TaskDoneError,
+};
 
 use crate::linger::{self, Lingering};
 use crate::ring::{Corrupt, Patience, bytes_of, region_of};
 use layout::{Header, Kind, Mark};
+use message::{Batch, Taking};
 use raw::{MOST_BYTES, Message, RawQueue};
 
 /// The bytes of a queue, unless the caller says otherwise.
@@ -100,6 +107,11 @@ pub struct QueueStats {
     pub producers_wait: bool,
     /// Whether it was closed.
     pub is_closed: bool,
+    /// The values that [`Queue::join`] waits for: in the queue, or taken and not reported.
+    pub unfinished: usize,
+    /// Those of them that were taken: their takers are at work, or have died. Means nothing where
+    /// values are not reported.
+    pub in_hand: usize,
 }
 
 impl<T> Queue<T> {
@@ -187,6 +199,7 @@ impl<T> Queue<T> {
     pub fn stats(&self) -> QueueStats {
         let (items, bytes) = self.raw.used();
         let (consumers_wait, producers_wait) = self.raw.waiting();
+        let (unfinished, in_hand) = self.raw.tasks();
         QueueStats {
             items: items as usize,
             most_items: self.raw.items() as usize,
@@ -196,6 +209,8 @@ impl<T> Queue<T> {
             consumers_wait,
             producers_wait,
             is_closed: self.raw.is_closed(),
+            unfinished: unfinished as usize,
+            in_hand: in_hand as usize,
         }
     }
 
@@ -295,31 +310,38 @@ impl<T: Serialize> Queue<T> {
         }
         with_buffer(|buffer| {
             let holds = handoff::pack_into(value, buffer)?;
-            if buffer.len() as u64 > self.raw.bytes() / 8 {
-                return self.put_region(buffer, holds, patience);
-            }
-            let kind = match holds.is_empty() {
-                true => Kind::Plain,
-                false => Kind::Holding,
-            };
-            let mark = self.raw.put(kind, buffer, patience)?;
-            self.keep(mark, holds);
-            Ok(())
+            self.put_packed(buffer, holds, patience)
         })
     }
 
-    /// Puts a long message as the handle of a region.
-    fn put_region(
+    /// Puts an encoded value; a long one as the handle of a region.
+    fn put_packed(
         &self,
         bytes: &[u8],
         mut holds: Holds,
         patience: Patience,
     ) -> Result<(), PutError> {
-        let parcel = handoff::pack(&region_of(bytes)?)?;
-        holds.extend(parcel.holds);
-        let mark = self.raw.put(Kind::Region, &parcel.bytes, patience)?;
+        let parcel;
+        let (kind, payload) = if self.is_long(bytes.len()) {
+            parcel = handoff::pack(&region_of(bytes)?)?;
+            holds.extend(parcel.holds);
+            (Kind::Region, &parcel.bytes[..])
+        } else if holds.is_empty() {
+            (Kind::Plain, bytes)
+        } else {
+            (Kind::Holding, bytes)
+        };
+        let lengths = [payload.len()];
+        let mark = self
+            .raw
+            .put(&mut Batch::new(kind, &lengths, payload), patience)?;
         self.keep(mark, holds);
         Ok(())
+    }
+
+    /// Whether an encoding of this length does not travel in the ring itself.
+    fn is_long(&self, length: usize) -> bool {
+        length as u64 > self.raw.bytes() / 8
     }
 
     /// Keeps what a message refers to until it was taken; and lets go of what was taken before.
@@ -385,15 +407,24 @@ impl<T: DeserializeOwned> Queue<T> {
 
     fn get_patiently(&self, patience: Patience) -> Result<T, GetError> {
         with_buffer(|buffer| {
-            let message = self.raw.get(buffer, patience)?;
-            Ok(match &message {
-                Message::Seen(seen) if seen.is_region() => {
-                    let region: Region = handoff::unpack(buffer)?;
-                    handoff::unpack(&bytes_of(&region))?
-                }
-                Message::Seen(_) | Message::Taken => handoff::unpack(buffer)?,
-            })
+            let mut into = Taking {
+                bytes: buffer,
+                ends: None,
+            };
+            let message = self.raw.get(&mut into, patience)?;
+            Ok(decode(&message, buffer)?)
         })
+    }
+}
+
+/// The value of one message.
+fn decode<T: DeserializeOwned>(message: &Message<'_>, bytes: &[u8]) -> Result<T, UnpackError> {
+    match message {
+        Message::Seen(seen) if seen.is_region() => {
+            let region: Region = handoff::unpack(bytes)?;
+            handoff::unpack(&bytes_of(&region))
+        }
+        Message::Seen(_) | Message::Taken => handoff::unpack(bytes),
     }
 }
 

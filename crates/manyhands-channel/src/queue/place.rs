@@ -61,3 +61,12 @@ pub(super) fn rouse(notice: &Notice) {
     sequence.store(sequence.load(Relaxed).wrapping_add(1), Relaxed);
     futex::wake_all(sequence, Scope::Shared);
 }
+
+/// Wakes those who said that they wait for what is about to be committed; one more time than is
+/// needed, if this is killed before the commit.
+pub(super) fn rouse_waiting(notice: &Notice) {
+    // Relaxed: changed in this section only.
+    if notice.waiting.load(Relaxed) != 0 {
+        rouse(notice);
+    }
+}

@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use super::*;
 
 /// A time-out that is to be seen passing.
-const SOON: Duration = Duration::from_millis(5);
+pub(super) const SOON: Duration = Duration::from_millis(5);
 
-fn small(items: usize) -> Queue<u64> {
+pub(super) fn small(items: usize) -> Queue<u64> {
     Queue::bounded(items).expect("room")
 }
 
@@ -414,7 +414,7 @@ proptest! {
 }
 
 /// Waits until something is so, which another thread is about to make so.
-fn until(what: impl Fn() -> bool) {
+pub(super) fn until(what: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !what() {
         assert!(Instant::now() < end, "it never came");

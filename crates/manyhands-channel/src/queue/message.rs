@@ -1,0 +1,83 @@
+//! Messages on their way between a caller and the ring.
+
+use super::layout::{Kind, Mark, RecordHead};
+use crate::ring::record_size;
+
+/// The message in front.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Front {
+    pub(super) head: RecordHead,
+    /// Where it begins, and what lies behind it.
+    pub(super) start: Mark,
+    pub(super) end: Mark,
+}
+
+/// What a look at the front of the queue found.
+pub(super) enum Look {
+    /// The message is in the buffer, and taken.
+    Taken,
+    /// The message is in the buffer, and to be taken when it is unpacked.
+    Seen(Front),
+    Nothing,
+    /// The message has handles, and the caller has not the turn.
+    NeedsTurn,
+    /// The buffer needs room for so many bytes first.
+    NeedsRoom(usize),
+}
+
+/// Messages of one kind that lie behind each other; those that were put leave it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch<'a> {
+    pub(super) kind: Kind,
+    lengths: &'a [usize],
+    payload: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    /// The lengths are those of the messages in `payload`, in their order.
+    pub(super) fn new(kind: Kind, lengths: &'a [usize], payload: &'a [u8]) -> Self {
+        Self {
+            kind,
+            lengths,
+            payload,
+        }
+    }
+
+    /// How many messages are left.
+    pub(super) fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// What the record of the first message takes.
+    pub(super) fn first_size(&self) -> u64 {
+        record_size(self.lengths.first().map_or(0, |length| *length as u64))
+    }
+
+    pub(super) fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, lengths) = self.lengths.split_first()?;
+        let (first, rest) = self.payload.split_at(*length);
+        (self.lengths, self.payload) = (lengths, rest);
+        Some(first)
+    }
+}
+
+/// Where messages are copied to. Nothing is allocated in a section: what there is no room for is not
+/// copied.
+#[derive(Debug)]
+pub(super) struct Taking<'a> {
+    pub(super) bytes: &'a mut Vec<u8>,
+    /// When more than one is wanted: where each ends in `bytes`, and how many are.
+    pub(super) ends: Option<(&'a mut Vec<usize>, usize)>,
+}
+
+impl Taking<'_> {
+    pub(super) fn has_room(&self, record: RecordHead) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= record.length as usize
+    }
+
+    pub(super) fn wants_more(&self) -> bool {
+        let wants =
+            |(ends, most): &(&mut Vec<usize>, usize)| ends.len() < ends.capacity().min(*most);
+        self.ends.as_ref().is_some_and(wants)
+    }
+}

@@ -1,0 +1,259 @@
+//! What is done inside of the sections of a queue; `raw.rs` tells why it is done in this order.
+//!
+//! Nothing here waits but for a section, allocates, or runs code of the user's. Everything that one
+//! side has is changed in its section only, so access to it is Relaxed; head and tail, which the
+//! other side reads, are stored with Release and loaded with Acquire.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use manyhands_os::Deadline;
+
+use super::layout::{Kind, Mark, RecordHead};
+use super::message::{Batch, Front, Look, Taking};
+use super::place::{enter, lie_down, rouse};
+use super::raw::{RawQueue, Stop};
+use crate::ring::{RECORD_HEAD, record_size};
+
+impl RawQueue {
+    /// Writes as many of the messages as there is room for, and commits them at once; the place
+    /// behind them when these were all.
+    pub(super) fn try_put(
+        &self,
+        batch: &mut Batch<'_>,
+        deadline: Deadline,
+    ) -> Result<Option<Mark>, Stop> {
+        let head = self.memory.head();
+        let side = &head.put.0;
+        let _inside = enter(&side.section, deadline).ok_or(Stop::TimedOut)?;
+        // Relaxed here and below: what this side has is changed in its section only.
+        if head.limits.0.sealed.load(Relaxed) != 0 {
+            return Err(Stop::Closed);
+        }
+        let start = Mark::from_bits(head.tail.0.load(Relaxed));
+        let mut seen = Mark::from_bits(side.seen_head.load(Relaxed));
+        let (mut tail, mut left) = (start, *batch);
+        let mut rest = left;
+        while let Some(payload) = rest.next() {
+            let size = record_size(payload.len() as u64);
+            if !self.has_room(seen, tail, size)? {
+                seen = self.taken();
+                side.seen_head.store(seen.to_bits(), Relaxed);
+                if !self.has_room(seen, tail, size)? {
+                    break;
+                }
+            }
+            self.write(tail, batch.kind, payload);
+            tail = tail.behind(size);
+            left = rest;
+        }
+        if tail != start {
+            self.commit(tail, seen);
+        }
+        *batch = left;
+        Ok((batch.len() == 0).then_some(tail))
+    }
+
+    /// Writes a message behind `tail`; inside of the producers' section, and there is room.
+    fn write(&self, tail: Mark, kind: Kind, payload: &[u8]) {
+        let record = RecordHead {
+            kind,
+            // The caller puts long payloads into regions.
+            length: payload.len() as u32,
+        };
+        self.memory
+            .store_head(self.offset(tail.bytes()), record.to_bits());
+        let start = self.payload(tail);
+        let first = (self.bytes - start).min(payload.len() as u64) as usize;
+        let (before, after) = payload.split_at(first);
+        self.memory.write(start, before);
+        if !after.is_empty() {
+            self.memory.write(0, after);
+        }
+    }
+
+    /// Commits all that was written before `end`; inside of the producers' section.
+    fn commit(&self, end: Mark, seen_head: Mark) {
+        let head = self.memory.head();
+        let (side, notice) = (&head.put.0, &head.items.0.notice.0);
+        let many = end.messages_since(seen_head);
+        // Relaxed, all but the tail: changed in this section only.
+        if many > side.peak.load(Relaxed) {
+            side.peak.store(many, Relaxed);
+        }
+        let is_waited_for = notice.waiting.load(Relaxed) != 0;
+        if is_waited_for {
+            rouse(notice);
+        }
+        // Release: partners are the loads of `tail` in `front` and `clear`.
+        head.tail.0.store(end.to_bits(), Release);
+        if is_waited_for {
+            notice.waiting.store(0, Relaxed);
+        }
+    }
+
+    /// Copies the message in front, and takes it unless it has handles; and those behind it that
+    /// have none, if these are wanted and there is room for them where they are copied to.
+    pub(super) fn look(
+        &self,
+        into: &mut Taking<'_>,
+        has_turn: bool,
+        deadline: Deadline,
+    ) -> Result<Look, Stop> {
+        let head = self.memory.head();
+        let inside = enter(&head.get.0.section, deadline).ok_or(Stop::TimedOut)?;
+        // Relaxed: changed in this section only.
+        let start = Mark::from_bits(head.head.0.load(Relaxed));
+        let Some(front) = self.front(start)? else {
+            drop(inside);
+            // The end is looked at before the tail: what was put before the end is there then.
+            return match self.is_closed() && self.used().0 == 0 {
+                true => Err(Stop::Closed),
+                false => Ok(Look::Nothing),
+            };
+        };
+        if front.head.kind != Kind::Plain && !has_turn {
+            return Ok(Look::NeedsTurn);
+        }
+        if !into.has_room(front.head) {
+            return Ok(Look::NeedsRoom(front.head.length as usize));
+        }
+        self.copy(front, into);
+        if front.head.kind != Kind::Plain {
+            return Ok(Look::Seen(front));
+        }
+        let mut end = front.end;
+        while into.wants_more()
+            && let Some(next) = self.front(end)?
+            && next.head.kind == Kind::Plain
+            && into.has_room(next.head)
+        {
+            self.copy(next, into);
+            end = next.end;
+        }
+        self.take(end, 0);
+        Ok(Look::Taken)
+    }
+
+    /// Copies a message; there is room for it.
+    fn copy(&self, message: Front, into: &mut Taking<'_>) {
+        let length = u64::from(message.head.length);
+        let start = self.payload(message.start);
+        let first = (self.bytes - start).min(length);
+        self.memory.append(start, first, into.bytes);
+        if length > first {
+            self.memory.append(0, length - first, into.bytes);
+        }
+        if let Some((ends, _)) = &mut into.ends {
+            ends.push(into.bytes.len());
+        }
+    }
+
+    /// The message that begins at `start`, if there is one; inside of the consumers' section.
+    fn front(&self, start: Mark) -> Result<Option<Front>, Stop> {
+        let head = self.memory.head();
+        // Relaxed: changed in this section only.
+        let mut tail = Mark::from_bits(head.get.0.seen_tail.load(Relaxed));
+        if start == tail {
+            // Acquire: partner is the store in `commit`.
+            tail = Mark::from_bits(head.tail.0.load(Acquire));
+            head.get.0.seen_tail.store(tail.to_bits(), Relaxed);
+        }
+        if start == tail {
+            return Ok(None);
+        }
+        // One load, checked, and used from the copy: the place is not read twice.
+        let bits = self.memory.load_head(self.offset(start.bytes()));
+        let record = RecordHead::from_bits(bits).ok_or(Stop::Corrupt)?;
+        let there = tail.bytes_since(start);
+        if record.size() > there || there > self.bytes || !start.bytes().is_multiple_of(8) {
+            return Err(Stop::Corrupt);
+        }
+        Ok(Some(Front {
+            head: record,
+            start,
+            end: start.behind(record.size()),
+        }))
+    }
+
+    /// Takes everything before `end`, and says how; inside of the consumers' section.
+    pub(super) fn take(&self, end: Mark, how: u64) {
+        let head = self.memory.head();
+        let room = &head.room.0.notice.0;
+        // Relaxed, all of them: changed in this section only.
+        let is_waited_for = room.waiting.load(Relaxed) != 0
+            && end.has_reached(Mark::from_bits(room.wanted.load(Relaxed)));
+        if is_waited_for {
+            rouse(room);
+        }
+        // Release: partner is the load in `taken`; our reads lie before it.
+        head.head.0.store(end.to_bits() | how, Release);
+        if is_waited_for {
+            room.waiting.store(0, Relaxed);
+        }
+    }
+
+    /// Takes a message that was seen, unless somebody has cleared the queue meanwhile.
+    pub(super) fn take_seen(&self, front: Front) {
+        let head = self.memory.head();
+        if let Some(_inside) = enter(&head.get.0.section, Deadline::NEVER)
+            // Relaxed: changed in this section only.
+            && head.head.0.load(Relaxed) == front.start.to_bits()
+        {
+            self.take(front.end, 0);
+        }
+    }
+
+    /// Says that a consumer is going to sleep; `None` when there is no reason to. The sequence to
+    /// sleep on.
+    pub(super) fn lie_down_for_items(&self, deadline: Deadline) -> Option<u32> {
+        let head = self.memory.head();
+        let _inside = enter(&head.put.0.section, deadline)?;
+        // Relaxed: both are changed in this section only.
+        let is_empty = head.tail.0.load(Relaxed) == self.taken().to_bits();
+        let goes_on = head.limits.0.sealed.load(Relaxed) == 0;
+        (is_empty && goes_on).then(|| lie_down(&head.items.0.notice.0))
+    }
+
+    /// As [`lie_down_for_items`](Self::lie_down_for_items), for a producer and `size` bytes.
+    pub(super) fn lie_down_for_room(&self, size: u64, deadline: Deadline) -> Option<u32> {
+        let head = self.memory.head();
+        let _inside = enter(&head.get.0.section, deadline)?;
+        // Acquire: partner is the store in `commit`.
+        let tail = Mark::from_bits(head.tail.0.load(Acquire));
+        let is_full = !self.has_room(self.taken(), tail, size).ok()?;
+        (is_full && !self.is_closing()).then(|| {
+            let room = &head.room.0.notice.0;
+            let end = tail.behind(size);
+            let wanted = Mark::new(
+                end.messages().wrapping_sub(self.items),
+                end.bytes().wrapping_sub(self.bytes as u32),
+            );
+            // Relaxed: read in this section only.
+            room.wanted.store(wanted.to_bits(), Relaxed);
+            lie_down(room)
+        })
+    }
+
+    /// Whether there seems to be room, for who looks before it sleeps.
+    pub(super) fn looks_roomy(&self, size: u64) -> bool {
+        let (messages, bytes) = self.used();
+        messages < self.items && bytes + size <= self.bytes
+    }
+
+    fn has_room(&self, head: Mark, tail: Mark, size: u64) -> Result<bool, Stop> {
+        let used = tail.bytes_since(head);
+        if used > self.bytes || !used.is_multiple_of(8) {
+            return Err(Stop::Corrupt);
+        }
+        Ok(tail.messages_since(head) < self.items && used + size <= self.bytes)
+    }
+
+    /// Where the payload of the record at a place begins; it may wrap.
+    fn payload(&self, record: Mark) -> u64 {
+        self.offset(record.bytes().wrapping_add(RECORD_HEAD as u32))
+    }
+
+    fn offset(&self, position: u32) -> u64 {
+        u64::from(position) & (self.bytes - 1)
+    }
+}
