@@ -15,6 +15,8 @@ mod doorbell;
 #[cfg(not(loom))]
 mod linger;
 #[cfg(not(loom))]
+pub mod local;
+#[cfg(not(loom))]
 pub mod pipe;
 #[cfg(not(loom))]
 pub mod queue;
@@ -22,6 +24,8 @@ pub mod ring;
 
 #[cfg(not(loom))]
 pub use doorbell::{Doorbell, Rung};
+#[cfg(not(loom))]
+pub use local::{LifoQueue, LocalQueue, LocalStats, PriorityQueue};
 #[cfg(not(loom))]
 pub use pipe::{Connection, Pipe, PipeError, Receiver, RecvError, SendError, Sender};
 #[cfg(not(loom))]
