@@ -25,6 +25,7 @@ pub mod setup;
 pub mod signals;
 pub mod start;
 pub mod thread;
+pub mod tree;
 
 pub use clock::Deadline;
 pub use error::OsError;

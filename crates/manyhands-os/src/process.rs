@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -94,20 +95,27 @@ impl Identity {
 }
 
 /// What `/proc` tells of a process.
-struct Stat {
-    state: u8,
+pub(crate) struct Stat {
+    pub(crate) state: u8,
+    pub(crate) parent: u32,
     threads: u32,
-    start_time: u64,
+    pub(crate) start_time: u64,
 }
 
 impl Stat {
-    fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        Self::at(Path::new(&format!("/proc/{pid}/stat")))
+    }
+
+    /// Of a process or of one of its threads, by its file.
+    pub(crate) fn at(file: &Path) -> Option<Self> {
+        let stat = fs::read_to_string(file).ok()?;
         // The second field is a name in parentheses that may hold anything, parentheses included.
         let mut after_name = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
         Some(Self {
             state: *after_name.next()?.as_bytes().first()?,
-            threads: after_name.nth(16)?.parse().ok()?,
+            parent: after_name.next()?.parse().ok()?,
+            threads: after_name.nth(15)?.parse().ok()?,
             start_time: after_name.nth(1)?.parse().ok()?,
         })
     }
