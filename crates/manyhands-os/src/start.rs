@@ -324,6 +324,20 @@ pub fn thread_count() -> Option<usize> {
     Some(fs::read_dir("/proc/self/task").ok()?.count())
 }
 
+/// Has `f` called when this process exits in order: after the return from `main`, or by `exit`. It
+/// must not panic.
+///
+/// # Errors
+///
+/// When memory is short.
+pub fn at_exit(f: extern "C" fn()) -> Result<(), OsError> {
+    // SAFETY: the function lives as long as the code does.
+    match unsafe { libc::atexit(f) } {
+        0 => Ok(()),
+        _ => Err(OsError::new("atexit", io::ErrorKind::OutOfMemory)),
+    }
+}
+
 /// Ends this process at once: no destructors, no handlers, nothing flushed.
 pub fn exit_at_once(code: i32) -> ! {
     // SAFETY: ends the process; nothing of it runs afterwards.

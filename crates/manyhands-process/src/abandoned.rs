@@ -4,18 +4,19 @@
 //! is dropped unjoined comes here, and each later start, join or drop looks whether something here has
 //! ended.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use manyhands_os::Deadline;
 use manyhands_os::process::Pidfd;
 use manyhands_shm::arena::{self, Seat};
 
+use crate::active_children;
 use crate::page::Page;
 
 /// A process to be cleaned up after once it has ended.
 #[derive(Debug)]
 pub(crate) struct Abandoned {
-    pub(crate) pidfd: Pidfd,
+    pub(crate) pidfd: Arc<Pidfd>,
     /// What it had in shared memory; a zygote has nothing.
     pub(crate) place: Option<Place>,
 }
@@ -62,6 +63,7 @@ pub(crate) fn sweep() {
     for process in ended {
         // It has ended, so this does not wait; the status interests nobody.
         let _ = process.pidfd.wait(Deadline::now());
+        active_children::leave(&process.pidfd);
         if let Some(place) = process.place {
             place.clean();
         }

@@ -53,6 +53,24 @@ pub fn active_threads() -> Vec<ActiveThread> {
     active().values().cloned().collect()
 }
 
+/// Whether the calling thread is the first of its process: the one that runs `main`, or in a child
+/// its function.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_process::{Process, Thread, in_main_thread};
+///
+/// assert!(Process::spawn(in_main_thread, ())?.join()?);
+/// assert!(!Thread::spawn(in_main_thread)?.join()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Python: `threading.current_thread() is threading.main_thread()`.
+pub fn in_main_thread() -> bool {
+    manyhands_os::process::thread_id() == std::process::id()
+}
+
 /// A thread's place in the list, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Entry {

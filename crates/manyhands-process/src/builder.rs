@@ -39,6 +39,7 @@ impl ProcessBuilder {
                 stdio: [const { Stdio::Inherit }; 3],
                 inherited: Vec::new(),
                 initializer: None,
+                is_daemon: true,
             },
         }
     }
@@ -163,6 +164,16 @@ impl ProcessBuilder {
     /// id; this process's if not chosen. Signals from the keyboard go to one group.
     pub fn process_group(mut self, group: u32) -> Self {
         self.options.settings.group = Some(group);
+        self
+    }
+
+    /// Whether the process is killed when this one exits (true if not chosen), or this one waits at
+    /// its exit until the process has ended: at the return from `main` and in
+    /// [`exit`](std::process::exit), not when this one is killed, which kills the other in any case.
+    ///
+    /// Python: `Process(daemon=..)`, where false is the default.
+    pub fn daemon(mut self, is_daemon: bool) -> Self {
+        self.options.is_daemon = is_daemon;
         self
     }
 

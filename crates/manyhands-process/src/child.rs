@@ -10,6 +10,7 @@ use manyhands_os::{OsError, fault, image, setup, start};
 use manyhands_shm::arena::{self, Arena, Participant};
 use manyhands_shm::handoff::{self, Parcel};
 
+use crate::active_threads::in_main_thread;
 use crate::code::{CallError, Trampoline};
 use crate::current_process::ParentProcess;
 use crate::entry::{self, LOST};
@@ -43,8 +44,7 @@ pub(crate) fn parent() -> Option<&'static ParentProcess> {
 
 /// The name of the process's first thread, if this is it.
 pub(crate) fn first_thread_name() -> Option<&'static str> {
-    let is_first = manyhands_os::process::thread_id() == std::process::id();
-    NAME.get().filter(|_| is_first).map(String::as_str)
+    NAME.get().filter(|_| in_main_thread()).map(String::as_str)
 }
 
 /// Receives the order, runs the function, hands the result over, and exits.

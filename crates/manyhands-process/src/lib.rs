@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod abandoned;
+mod active_children;
 mod active_threads;
 mod builder;
 mod callable;
@@ -28,6 +29,7 @@ mod message;
 mod page;
 mod panics;
 mod process;
+mod processors;
 mod settings;
 mod spawn;
 mod streams;
@@ -40,7 +42,8 @@ mod timer;
 )]
 mod zygote;
 
-pub use active_threads::{ActiveThread, active_threads};
+pub use active_children::{ActiveChild, active_children};
+pub use active_threads::{ActiveThread, active_threads, in_main_thread};
 pub use builder::ProcessBuilder;
 #[doc(hidden)]
 pub use callable::Witness;
@@ -54,6 +57,7 @@ pub use limits::Limits;
 pub use manyhands_os::limits::CappedAllocator;
 pub use panics::{Panic, run_caught};
 pub use process::Process;
+pub use processors::cpu_count;
 pub use spawn::StartMethod;
 pub use streams::Stdio;
 pub use task::Bound;

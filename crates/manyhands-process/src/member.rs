@@ -1,7 +1,7 @@
 //! A child as its parent sees it, whatever its function returns.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manyhands_os::descriptor::poll_readable;
@@ -12,6 +12,7 @@ use manyhands_shm::handoff;
 use manyhands_sync::life::{self, WaitEnd};
 
 use crate::abandoned::{self, Abandoned, Place};
+use crate::active_children::{self, ActiveChild};
 use crate::exit::{Exit, signal_bit};
 use crate::page::{Kind, Words, bytes_of};
 use crate::panics::Panic;
@@ -25,7 +26,7 @@ const EXIT_TIME: Duration = Duration::from_secs(1);
 pub(crate) struct Member {
     pid: u32,
     /// `None` after the handle was dropped only.
-    process: Option<Pidfd>,
+    process: Option<Arc<Pidfd>>,
     place: Place,
     state: Mutex<State>,
 }
@@ -63,10 +64,20 @@ impl Member {
     pub(crate) fn new(pid: u32, process: Pidfd, place: Place) -> Self {
         Self {
             pid,
-            process: Some(process),
+            process: Some(Arc::new(process)),
             place,
             state: Mutex::default(),
         }
+    }
+
+    /// Lists it among the children that run.
+    pub(crate) fn enlist(&self, name: Option<String>, is_daemon: bool) {
+        let child = ActiveChild {
+            name,
+            id: self.pid,
+            is_daemon,
+        };
+        active_children::enter(child, self.pidfd());
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -81,7 +92,7 @@ impl Member {
         !self.pidfd().has_ended()
     }
 
-    pub(crate) fn pidfd(&self) -> &Pidfd {
+    pub(crate) fn pidfd(&self) -> &Arc<Pidfd> {
         self.process
             .as_ref()
             .expect("there until the handle is dropped")
@@ -118,7 +129,7 @@ impl Member {
     }
 
     /// Waits for the end of the process and takes its status; `false` at the deadline.
-    fn wait_end(&self, deadline: Deadline) -> Result<bool, OsError> {
+    pub(crate) fn wait_end(&self, deadline: Deadline) -> Result<bool, OsError> {
         if self.state().exit.is_some() {
             return Ok(true);
         }
@@ -132,6 +143,7 @@ impl Member {
             self.collect(&mut state);
             let status = status.unwrap_or(Status::Unknown);
             state.exit = Some(self.exit_of(status, &state));
+            active_children::leave(self.pidfd());
             self.place.clean();
         }
         drop(state);

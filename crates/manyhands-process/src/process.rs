@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use manyhands_os::{Deadline, OsError};
+use manyhands_os::{Deadline, OsError, tree};
 use manyhands_shm::arena::Participant;
 use manyhands_shm::handoff;
 use serde::de::DeserializeOwned;
@@ -19,8 +19,12 @@ use crate::member::{Member, Outcome};
 use crate::page::bytes_of;
 use crate::streams::Ends;
 
+const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
+
+/// How long [`Process::stop`] waits for a process that it has killed.
+const KILL_TIME: Duration = Duration::from_secs(5);
 
 /// A function that runs in another process, and the value that it will return.
 ///
@@ -156,6 +160,69 @@ impl<R> Process<R> {
     /// When the system refuses. A process that has ended is no error.
     pub fn terminate(&self) -> Result<(), OsError> {
         self.member.signal(SIGTERM)
+    }
+
+    /// Interrupts the process as the keyboard does, by `SIGINT`, which ends it if it does nothing
+    /// against.
+    ///
+    /// # Errors
+    ///
+    /// As [`terminate`](Self::terminate).
+    ///
+    /// Python: `Process.interrupt()`.
+    pub fn interrupt(&self) -> Result<(), OsError> {
+        self.member.signal(SIGINT)
+    }
+
+    /// Asks the process to end, by `SIGTERM`, and kills it if it has not ended after `grace`.
+    ///
+    /// Returns how it ended; `None` if the system has not ended it within five seconds of the kill,
+    /// because it is stuck in a call of the kernel. A value that it had handed over before can still
+    /// be joined.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to signal or to wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use manyhands_process::{Exit, Process};
+    ///
+    /// let forever = || loop {
+    ///     std::thread::park();
+    /// };
+    /// let process: Process<()> = Process::spawn(forever, ())?;
+    /// let exit = process.stop(Duration::from_secs(5))?;
+    /// assert!(matches!(exit, Some(Exit::Signaled { signal: 15, by_us: true, .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stop(&self, grace: Duration) -> Result<Option<Exit>, OsError> {
+        self.terminate()?;
+        if !self.member.wait_end(Deadline::after(grace))? {
+            self.kill()?;
+            self.member.wait_end(Deadline::after(KILL_TIME))?;
+        }
+        Ok(self.exit())
+    }
+
+    /// Ends the process and all that it has started, by `SIGKILL`: also programs that know nothing of
+    /// this library, and what they have started. Processes whose parent had ended before have left
+    /// the tree, and are not found.
+    ///
+    /// # Errors
+    ///
+    /// As [`terminate`](Self::terminate), and when one of the others may not be signaled. The rest
+    /// is killed all the same.
+    pub fn kill_tree(&self) -> Result<(), OsError> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        let others = tree::kill_descendants(self.member.pidfd(), self.id());
+        self.kill()?;
+        others.map(drop)
     }
 
     /// Ends the process, by `SIGKILL`.

@@ -21,6 +21,7 @@ use manyhands_shm::arena;
 use manyhands_shm::handoff::{self, Holds, Parcel};
 
 use crate::abandoned::{self, Abandoned, Place};
+use crate::active_children;
 use crate::code::Code;
 use crate::current_process::ParentProcess;
 use crate::entry::{self, Role};
@@ -56,6 +57,7 @@ pub(crate) struct Options {
     pub(crate) stdio: [Stdio; 3],
     pub(crate) inherited: Vec<Arc<OwnedFd>>,
     pub(crate) initializer: Option<Preload>,
+    pub(crate) is_daemon: bool,
 }
 
 impl Options {
@@ -83,13 +85,20 @@ pub(crate) fn spawn(
 ) -> Result<(Member, Ends), SpawnError> {
     entry::check()?;
     options.check()?;
+    if !options.is_daemon {
+        active_children::wait_at_exit()?;
+    }
     abandoned::sweep();
     let deadline = Deadline::after(options.start_timeout);
     let mut retries = 2;
     loop {
         let start = Start::prepare(options, code, arguments)?;
         match start.make_process(options, deadline) {
-            Ok(started) => return started.wait_running(deadline),
+            Ok(started) => {
+                let (member, ends) = started.wait_running(deadline)?;
+                member.enlist(options.name.clone(), options.is_daemon);
+                return Ok((member, ends));
+            }
             // The zygote was killed; the next one is as good.
             Err(MakeError::ZygoteGone(_)) if retries > 0 => retries -= 1,
             Err(MakeError::ZygoteGone(exit)) => return Err(SpawnError::ZygoteDied(exit)),
@@ -231,7 +240,7 @@ impl Start {
         while poll_readable(&[ours.as_fd()], deadline).is_ok_and(|ready| ready[0]) {
             match message::hear::<Reply>(ours.as_fd()) {
                 Some((Reply::Hello { pid }, _)) => {
-                    if let Ok(pidfd) = Pidfd::open(pid) {
+                    if let Ok(pidfd) = Pidfd::open(pid).map(Arc::new) {
                         let place = Some(place);
                         return abandoned::leave(Abandoned { pidfd, place });
                     }

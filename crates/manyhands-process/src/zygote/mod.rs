@@ -5,7 +5,7 @@ pub(crate) mod server;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manyhands_os::descriptor::poll_readable;
@@ -176,7 +176,7 @@ impl Zygote {
 
     /// Lets it end, which it does when its socket does, and leaves its status to be taken.
     fn close(self) {
-        let pidfd = self.process;
+        let pidfd = Arc::new(self.process);
         drop(self.socket);
         abandoned::leave(Abandoned { pidfd, place: None });
     }
