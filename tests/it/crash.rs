@@ -152,6 +152,11 @@ fn queue_forgets_nobody_by_a_death_at_every_instruction() {
 }
 
 #[test]
+fn memory_with_a_name_survives_a_death_at_every_call() {
+    sweep("Segment");
+}
+
+#[test]
 fn short_lock_survives_the_death_of_the_one_who_takes_over() {
     pairs("ShortLock");
 }

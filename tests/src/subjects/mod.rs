@@ -11,6 +11,7 @@ pub mod life;
 pub mod lock;
 pub mod memory;
 pub mod mutual;
+pub mod named;
 pub mod once;
 pub mod plain_futex;
 pub mod plain_robust;
@@ -43,6 +44,7 @@ pub fn all() -> Vec<&'static dyn Subject> {
         ring::subjects(),
         queue::subjects(),
         shares::subjects(),
+        named::subjects(),
         hurry::subjects(),
     ]
     .concat()
