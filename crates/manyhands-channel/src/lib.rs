@@ -8,6 +8,7 @@
     )
 )]
 
+mod patience;
 mod primitive;
 
 #[cfg(not(loom))]
@@ -18,7 +19,6 @@ mod linger;
 pub mod local;
 #[cfg(not(loom))]
 pub mod pipe;
-#[cfg(not(loom))]
 pub mod queue;
 pub mod ring;
 

@@ -12,8 +12,8 @@ use manyhands_os::Deadline;
 pub use error::{GetError, PutError};
 pub use store::{Heap, Stack, Store};
 
+use crate::patience::Patience;
 use crate::queue::{JoinError, QueueError, TaskDoneError};
-use crate::ring::Patience;
 
 /// Values of the threads of one process, the last one first.
 ///

@@ -9,8 +9,9 @@ use manyhands_shm::handoff;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::patience::Patience;
 use crate::pipe::error::RecvError;
-use crate::ring::{Consumer, Patience};
+use crate::ring::Consumer;
 
 /// Receives values of type `T`. The other half is a [`Sender`](crate::Sender).
 #[derive(Serialize, Deserialize)]

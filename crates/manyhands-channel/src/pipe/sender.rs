@@ -9,8 +9,9 @@ use manyhands_shm::handoff;
 use serde::{Deserialize, Serialize};
 
 use crate::linger::Lingering;
+use crate::patience::Patience;
 use crate::pipe::error::SendError;
-use crate::ring::{Patience, Producer};
+use crate::ring::Producer;
 
 /// Sends values of type `T`. The other half is a [`Receiver`](crate::Receiver).
 #[derive(Serialize, Deserialize)]

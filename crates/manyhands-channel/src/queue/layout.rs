@@ -18,17 +18,17 @@
 //! A record is 8 bytes of head, `length:32 | kind:32`, and its payload, padded to 8 bytes. A head
 //! never wraps around the end; a payload may.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+#[cfg(not(loom))]
+use manyhands_sync::{LastPlace, Shareable};
 
-use manyhands_sync::raw::ShortLock;
-use manyhands_sync::spin::Spin;
-use manyhands_sync::{LastPlace, Lock, Shareable};
-
+use super::ground::{Bed, Lock, ShortLock, Spin};
+use crate::primitive::{AtomicU32, AtomicU64};
 use crate::ring::{Line, record_size};
 
 /// The head of a queue in shared memory. Zeroed memory is a valid, empty one without capacity.
 #[repr(C)]
 #[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
 pub(crate) struct Header {
     pub(super) limits: Line<Limits>,
     pub(super) put: Line<PutSide>,
@@ -46,6 +46,7 @@ pub(crate) struct Header {
 /// How much fits in, and for how long.
 #[repr(C)]
 #[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
 pub(super) struct Limits {
     pub(super) bytes: AtomicU64,
     pub(super) items: AtomicU32,
@@ -59,6 +60,7 @@ pub(super) struct Limits {
 /// What the producers change, in their section.
 #[repr(C)]
 #[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
 pub(super) struct PutSide {
     pub(super) section: ShortLock,
     /// The head as a producer saw it last; it only grows.
@@ -70,6 +72,7 @@ pub(super) struct PutSide {
 /// What the consumers change, in their section.
 #[repr(C)]
 #[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
 pub(super) struct GetSide {
     pub(super) section: ShortLock,
     /// The tail as a consumer saw it last; it only grows.
@@ -83,6 +86,7 @@ pub(super) struct GetSide {
 /// Where one sleeps; whoever else wants to sleep here waits for the turn.
 #[repr(C)]
 #[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
 pub(super) struct Place {
     pub(super) turn: Lock<()>,
     pub(super) spin: Spin,
@@ -92,6 +96,7 @@ pub(super) struct Place {
 /// What those who sleep at a place tell the other side, which reads it at each message.
 #[repr(C)]
 #[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
 pub(super) struct Notice {
     /// The futex word; changed by whoever wakes.
     pub(super) sequence: AtomicU32,
@@ -99,8 +104,11 @@ pub(super) struct Notice {
     pub(super) waiting: AtomicU32,
     /// How far the other side must have come to make it worth waking; for room only.
     pub(super) wanted: AtomicU64,
+    /// Nothing, but in the models.
+    pub(super) bed: Bed,
 }
 
+#[cfg(not(loom))]
 impl Header {
     /// Tells the locks that they lie in shared memory now, before anybody else knows them.
     pub(crate) fn place(&self, here: LastPlace) {
@@ -109,6 +117,7 @@ impl Header {
     }
 }
 
+#[cfg(not(loom))]
 const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(Header, put) == 64);

@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 use super::layout::Kind;
 use super::message::{Batch, Taking};
 use super::raw::Message;
-use super::{GetError, GetManyError, PutError, PutManyError, Queue, decode, with_buffer};
-use crate::ring::Patience;
+use super::typed::{decode, with_buffer};
+use super::{GetError, GetManyError, PutError, PutManyError, Queue};
+use crate::patience::Patience;
 
 /// So many bytes, about, and so many values are committed or taken at once: while one side does
 /// that, the others of this side wait.

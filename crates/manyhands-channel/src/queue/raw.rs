@@ -39,18 +39,13 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use manyhands_os::Deadline;
-use manyhands_os::futex::{self, Scope};
-use manyhands_shm::Region;
-use manyhands_sync::LockGuard;
-
+use super::ground::{self, LockGuard, Memory, enter, turn};
 use super::layout::{DROPPED, Header, Kind, Mark, Place};
 use super::message::{Batch, Front, Look, Taking};
-use super::place::{enter, rouse, rouse_waiting, turn};
-use crate::ring::{Corrupt, Mapped, Patience, place_locks};
-
-/// The bytes of a queue in its region.
-pub(super) type Memory = Mapped<Header>;
+use super::sleep::{rouse, rouse_waiting};
+use crate::patience::Patience;
+use crate::primitive::Deadline;
+use crate::ring::Corrupt;
 
 /// The most bytes of records: two places in the queue are never half the range of a place apart.
 pub(super) const MOST_BYTES: u64 = 1 << 30;
@@ -112,40 +107,8 @@ impl Drop for Seen<'_> {
 }
 
 impl RawQueue {
-    /// Makes a queue in a new region of `size_of::<Header>() + bytes` bytes.
-    pub(super) fn make(region: Region, bytes: u64, items: u32) -> Result<Self, Corrupt> {
-        let memory = Memory::new(region)?;
-        place_locks(&memory);
-        let limits = &memory.head().limits.0;
-        // Relaxed: nobody else knows the region yet.
-        limits.bytes.store(bytes, Relaxed);
-        limits.items.store(items, Relaxed);
-        Self::attach(memory.region().clone())
-    }
-
-    /// The queue that lies in a region.
-    pub(super) fn attach(region: Region) -> Result<Self, Corrupt> {
-        let memory = Memory::new(region)?;
-        let limits = &memory.head().limits.0;
-        // Relaxed: written before the handle of the region went anywhere.
-        let (bytes, items) = (limits.bytes.load(Relaxed), limits.items.load(Relaxed));
-        let fits = bytes.is_power_of_two() && bytes <= memory.len() && bytes <= MOST_BYTES;
-        if !fits || items == 0 {
-            return Err(Corrupt);
-        }
-        Ok(Self {
-            memory,
-            bytes,
-            items,
-        })
-    }
-
     pub(super) fn head(&self) -> &Header {
         self.memory.head()
-    }
-
-    pub(super) fn region(&self) -> &Region {
-        self.memory.region()
     }
 
     /// The bytes of records that fit.
@@ -192,11 +155,6 @@ impl RawQueue {
         Mark::from_bits(self.memory.head().head.0.load(Acquire))
     }
 
-    /// Whether the message that ends at `mark` was taken, or will never be: nobody else has the queue.
-    pub(super) fn has_passed(&mut self, mark: Mark) -> bool {
-        self.taken().has_reached(mark) || self.memory.is_only()
-    }
-
     /// Puts messages behind the others, and takes those that were put off the batch; returns the
     /// place behind them.
     pub(super) fn put(&self, batch: &mut Batch<'_>, patience: Patience) -> Result<Mark, Stop> {
@@ -221,7 +179,7 @@ impl RawQueue {
             let has_room = || self.looks_roomy(size) || self.is_closing();
             room.spin.wait(deadline, has_room, || {
                 if let Some(expected) = self.lie_down_for_room(size, deadline) {
-                    futex::wait(&room.notice.0.sequence, expected, Scope::Shared, deadline);
+                    ground::wait(&room.notice.0, expected, deadline);
                 }
             });
         }
@@ -276,7 +234,7 @@ impl RawQueue {
                 || self.used().0 > 0 || self.is_closed(),
                 || {
                     if let Some(expected) = self.lie_down_for_items(deadline) {
-                        futex::wait(&items.notice.0.sequence, expected, Scope::Shared, deadline);
+                        ground::wait(&items.notice.0, expected, deadline);
                     }
                 },
             );

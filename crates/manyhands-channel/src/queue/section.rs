@@ -6,12 +6,12 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use manyhands_os::Deadline;
-
+use super::ground::enter;
 use super::layout::{Kind, Mark, RecordHead};
 use super::message::{Batch, Front, Look, Taking};
-use super::place::{enter, lie_down, rouse};
 use super::raw::{RawQueue, Stop};
+use super::sleep::{lie_down, rouse};
+use crate::primitive::{Deadline, is_planted};
 use crate::ring::{RECORD_HEAD, record_size};
 
 impl RawQueue {
@@ -209,7 +209,7 @@ impl RawQueue {
         let head = self.memory.head();
         let _inside = enter(&head.put.0.section, deadline)?;
         // Relaxed: both are changed in this section only.
-        let is_empty = head.tail.0.load(Relaxed) == self.taken().to_bits();
+        let is_empty = is_planted("queue") || head.tail.0.load(Relaxed) == self.taken().to_bits();
         let goes_on = head.limits.0.sealed.load(Relaxed) == 0;
         (is_empty && goes_on).then(|| lie_down(&head.items.0.notice.0))
     }

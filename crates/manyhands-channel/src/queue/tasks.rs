@@ -1,101 +1,11 @@
-//! Reporting values as done, and waiting until all are.
-//!
-//! The count is no word of its own: it is what lies between the tail, which putting moves, and the
-//! reports. So no kill can part a value from its being counted. A report is one store in the
-//! consumers' section; who waits for the last one lies down there, and is woken before the store, as
-//! everywhere in the queue. Dropping all values is one store of the head, which then says so.
-//!
-//! Who puts moves the goal away, and so wakes nobody.
+//! Reporting values as done, and waiting until all are; `tally.rs` tells how they are counted.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{self, Scope};
 
-use super::layout::{DROPPED, Mark};
-use super::place::{enter, lie_down, rouse_waiting};
-use super::raw::RawQueue;
 use super::{JoinError, Queue, TaskDoneError};
-use crate::ring::Patience;
-
-impl RawQueue {
-    /// How many messages were taken; and how many are to be reported, those included. Messages that
-    /// were dropped are in neither. Exact in the consumers' section.
-    fn goals(&self) -> (u32, u32) {
-        let head = self.head();
-        // Acquire: partner is the store in `take`; what was written before the head said it.
-        let bits = head.head.0.load(Acquire);
-        if bits & DROPPED != 0 {
-            // Relaxed: written before the head, in the same section, and not changed after.
-            let taken = head.get.0.dropped_from.load(Relaxed);
-            return (taken, taken);
-        }
-        // Relaxed: the count stands for itself.
-        let tail = Mark::from_bits(head.tail.0.load(Relaxed));
-        (Mark::from_bits(bits).messages(), tail.messages())
-    }
-
-    /// How many messages are not reported, and how many of them were taken; old when it is read.
-    pub(super) fn tasks(&self) -> (u32, u32) {
-        // Relaxed: for information. Read first: the reports never pass what was taken.
-        let done = self.head().get.0.done.load(Relaxed);
-        let (taken, all) = self.goals();
-        (all.wrapping_sub(done), taken.wrapping_sub(done))
-    }
-
-    fn report(&self) -> Result<(), TaskDoneError> {
-        let (side, tasks) = (&self.head().get.0, &self.head().tasks.0);
-        let Some(_inside) = enter(&side.section, Deadline::NEVER) else {
-            unreachable!("the deadline never passes");
-        };
-        let (taken, all) = self.goals();
-        // Relaxed: changed in this section only.
-        let done = side.done.load(Relaxed);
-        if done == taken {
-            return Err(TaskDoneError::TooMany);
-        }
-        let done = done.wrapping_add(1);
-        let is_last = done == all;
-        if is_last {
-            rouse_waiting(tasks);
-        }
-        side.done.store(done, Relaxed);
-        if is_last {
-            tasks.waiting.store(0, Relaxed);
-        }
-        Ok(())
-    }
-
-    fn join(&self, patience: Patience) -> Result<(), JoinError> {
-        loop {
-            let (unfinished, expected) = self.lie_down_for_tasks();
-            let values = unfinished as usize;
-            match patience {
-                _ if unfinished == 0 => return Ok(()),
-                Patience::None => return Err(JoinError::Unfinished { values }),
-                Patience::Until(deadline) if deadline.has_passed() => {
-                    return Err(JoinError::TimedOut { values });
-                }
-                Patience::Until(deadline) => {
-                    let sequence = &self.head().tasks.0.sequence;
-                    futex::wait(sequence, expected, Scope::Shared, deadline);
-                }
-            }
-        }
-    }
-
-    /// How many messages are not reported; and the sequence to sleep on until there is none.
-    fn lie_down_for_tasks(&self) -> (u32, u32) {
-        let Some(_inside) = enter(&self.head().get.0.section, Deadline::NEVER) else {
-            unreachable!("the deadline never passes");
-        };
-        match self.tasks().0 {
-            0 => (0, 0),
-            unfinished => (unfinished, lie_down(&self.head().tasks.0)),
-        }
-    }
-}
+use crate::patience::Patience;
 
 impl<T> Queue<T> {
     /// Reports one value that was taken as done; see [`join`](Self::join).
@@ -109,7 +19,10 @@ impl<T> Queue<T> {
     ///
     /// Python: `Queue.task_done`, which errs later: it counts what is in the queue too.
     pub fn task_done(&self) -> Result<(), TaskDoneError> {
-        self.raw.report()
+        match self.raw.report() {
+            true => Ok(()),
+            false => Err(TaskDoneError::TooMany),
+        }
     }
 
     /// Waits until everything that was put has been taken and [reported](Self::task_done), or was
@@ -146,7 +59,7 @@ impl<T> Queue<T> {
     ///
     /// Python: `Queue.join`.
     pub fn join(&self) -> Result<(), JoinError> {
-        self.raw.join(Patience::Until(Deadline::NEVER))
+        self.join_patiently(Patience::Until(Deadline::NEVER))
     }
 
     /// Whether everything is done now.
@@ -155,7 +68,7 @@ impl<T> Queue<T> {
     ///
     /// [`JoinError::Unfinished`].
     pub fn try_join(&self) -> Result<(), JoinError> {
-        self.raw.join(Patience::None)
+        self.join_patiently(Patience::None)
     }
 
     /// As [`join`](Self::join), but gives up after `timeout`.
@@ -164,7 +77,7 @@ impl<T> Queue<T> {
     ///
     /// [`JoinError::TimedOut`].
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), JoinError> {
-        self.raw.join(Patience::Until(Deadline::after(timeout)))
+        self.join_patiently(Patience::Until(Deadline::after(timeout)))
     }
 
     /// As [`join`](Self::join), but gives up at `deadline`.
@@ -173,12 +86,23 @@ impl<T> Queue<T> {
     ///
     /// [`JoinError::TimedOut`].
     pub fn join_deadline(&self, deadline: Instant) -> Result<(), JoinError> {
-        self.raw.join(Patience::Until(Deadline::at(deadline)))
+        self.join_patiently(Patience::Until(Deadline::at(deadline)))
+    }
+
+    fn join_patiently(&self, patience: Patience) -> Result<(), JoinError> {
+        self.raw.join(patience).map_err(|unfinished| {
+            let values = unfinished as usize;
+            match patience {
+                Patience::None => JoinError::Unfinished { values },
+                Patience::Until(_) => JoinError::TimedOut { values },
+            }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
     use std::thread;
 
     use super::*;

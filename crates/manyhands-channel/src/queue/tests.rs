@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use manyhands_shm::{Shared, handoff};
+use manyhands_shm::{Region, Shared, handoff};
 use proptest::prelude::*;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
 
@@ -274,11 +276,8 @@ impl Drop for Leaving {
 fn simpleq_08_destructor_of_what_was_taken_may_put() {
     let queue = Queue::<Shared<Leaving>>::new().expect("room");
     let parcel = handoff::pack(&queue).expect("in a parcel");
-    let same: Queue<Shared<AtomicU32>> = handoff::unpack(&parcel.bytes).expect("it is alive");
-    let same = Queue {
-        lingering: Arc::clone(&queue.lingering),
-        ..same
-    };
+    let mut same: Queue<Shared<AtomicU32>> = handoff::unpack(&parcel.bytes).expect("it is alive");
+    same.lingering = Arc::clone(&queue.lingering);
     *FAREWELLS.lock().expect("no panic") = Some(same.clone());
     let leaving = || Shared::new(Leaving(AtomicU32::new(1))).expect("room");
     queue.put(&leaving()).expect("room");

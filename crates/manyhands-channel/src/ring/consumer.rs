@@ -9,8 +9,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::doorbell::Doorbell;
+use crate::patience::Patience;
 use crate::ring::cursor::{Reader, Record};
-use crate::ring::endpoint::{self, Endpoint, Patience, Peer, Side};
+use crate::ring::endpoint::{self, Endpoint, Peer, Side};
 use crate::ring::error::{End, RecvError};
 use crate::ring::layout::Kind;
 use crate::ring::memory::Mapped;

@@ -61,6 +61,7 @@ pub(crate) struct ProducerParking {
 /// A cache line of its own.
 #[repr(C, align(64))]
 #[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
 pub(crate) struct Line<T>(pub(crate) T);
 
 impl Header {

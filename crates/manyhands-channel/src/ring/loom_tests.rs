@@ -8,13 +8,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use crate::primitive::{AtomicU32, AtomicU64};
 use crate::ring::cursor::{Memory, Reader, Writer};
 use crate::ring::layout::{Header, Kind, LEAST_CAPACITY};
+use crate::ring::loom_cells::Cells;
 use crate::ring::parking::{Parking, Woken};
 
 /// A futex: whoever holds the mutex compares and lies down in one step, as the kernel does.
@@ -38,10 +38,10 @@ impl Futex {
     }
 }
 
-/// A ring of the smallest size on the heap, with one cell for each 8 bytes.
+/// A ring of the smallest size on the heap.
 struct Model {
     header: Header,
-    cells: Vec<UnsafeCell<[u8; 8]>>,
+    cells: Cells,
     producer_futex: Futex,
     consumer_futex: Futex,
 }
@@ -50,32 +50,9 @@ impl Model {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             header: Header::new(LEAST_CAPACITY),
-            cells: (0..LEAST_CAPACITY / 8)
-                .map(|_| UnsafeCell::new([0; 8]))
-                .collect(),
+            cells: Cells::new(LEAST_CAPACITY),
             producer_futex: Futex::default(),
             consumer_futex: Futex::default(),
-        })
-    }
-
-    fn cell(&self, offset: u64) -> &UnsafeCell<[u8; 8]> {
-        assert_eq!(offset % 8, 0, "the models use whole cells");
-        &self.cells[(offset / 8) as usize]
-    }
-
-    #[allow(unsafe_code, reason = "loom's cells are how it finds races")]
-    fn set(&self, offset: u64, bytes: [u8; 8]) {
-        self.cell(offset).with_mut(|place| {
-            // SAFETY: loom checks that no other thread is at this cell.
-            unsafe { *place = bytes }
-        });
-    }
-
-    #[allow(unsafe_code, reason = "loom's cells are how it finds races")]
-    fn read(&self, offset: u64) -> [u8; 8] {
-        self.cell(offset).with(|place| {
-            // SAFETY: loom checks that no other thread writes this cell.
-            unsafe { *place }
         })
     }
 }
@@ -90,23 +67,19 @@ impl Memory for Arc<Model> {
     }
 
     fn store_head(&self, offset: u64, bits: u64) {
-        self.set(offset, bits.to_ne_bytes());
+        self.cells.write(offset, &bits.to_ne_bytes());
     }
 
     fn load_head(&self, offset: u64) -> u64 {
-        u64::from_ne_bytes(self.read(offset))
+        u64::from_ne_bytes(self.cells.read(offset))
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) {
-        for (index, part) in bytes.chunks_exact(8).enumerate() {
-            self.set(offset + 8 * index as u64, part.try_into().expect("8 bytes"));
-        }
+        self.cells.write(offset, bytes);
     }
 
     fn append(&self, offset: u64, length: u64, into: &mut Vec<u8>) {
-        for index in 0..length / 8 {
-            into.extend(self.read(offset + 8 * index));
-        }
+        self.cells.append(offset, length, into);
     }
 
     fn wake(&self, word: &AtomicU32) {

@@ -4,6 +4,9 @@ mod cursor;
 mod layout;
 mod parking;
 
+#[cfg(loom)]
+pub(crate) mod loom_cells;
+
 #[cfg(not(loom))]
 mod consumer;
 #[cfg(not(loom))]
@@ -21,15 +24,11 @@ mod seat;
 
 #[cfg(not(loom))]
 pub use consumer::Consumer;
-#[cfg(not(loom))]
 pub(crate) use cursor::Corrupt;
-#[cfg(not(loom))]
-pub(crate) use endpoint::Patience;
 #[cfg(not(loom))]
 pub(crate) use error::Who;
 #[cfg(not(loom))]
 pub use error::{RecvError, RingError, SendError};
-#[cfg(not(loom))]
 pub(crate) use layout::{Line, RECORD_HEAD, record_size};
 #[cfg(not(loom))]
 pub(crate) use memory::{Mapped, bytes_of, place_locks, region_of};

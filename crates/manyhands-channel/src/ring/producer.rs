@@ -10,8 +10,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::doorbell::Doorbell;
+use crate::patience::Patience;
 use crate::ring::cursor::{Pending, Writer};
-use crate::ring::endpoint::{self, Endpoint, Patience, Peer, Progression, Side};
+use crate::ring::endpoint::{self, Endpoint, Peer, Progression, Side};
 use crate::ring::error::{End, SendError};
 use crate::ring::layout::{Kind, RECORD_HEAD, record_size};
 use crate::ring::memory::Mapped;

@@ -1,0 +1,13 @@
+//! What the queue's protocol stands on: the rooms below, or under loom a model of them.
+
+#[cfg(loom)]
+mod model;
+#[cfg(not(loom))]
+mod real;
+
+#[cfg(loom)]
+pub(super) use model::{
+    Bed, Lock, LockGuard, Memory, ShortLock, Spin, enter, turn, wait, wake_all,
+};
+#[cfg(not(loom))]
+pub(super) use real::{Bed, Lock, LockGuard, Memory, ShortLock, Spin, enter, turn, wait, wake_all};
