@@ -20,6 +20,10 @@ pub enum Exit {
     Finished,
     /// Its function panicked.
     Panicked(Panic),
+    /// A panic that could not unwind ended it, in any of its threads: one in a destructor during
+    /// another panic, one in a function that must not unwind, or any in a program that aborts on
+    /// panics. The panic is the last one before the abort.
+    PanicAborted(Panic),
     /// It exited with this code before its function returned.
     Exited(i32),
     /// A signal ended it.
@@ -86,7 +90,7 @@ impl Exit {
             (Some(Fault::ProcessorLimit { allowed }), _) => Self::ProcessorLimit {
                 allowed: Duration::from_secs(allowed),
             },
-            (Some(Fault::Panic), _) => Self::Panicked(panic()),
+            (Some(Fault::Panic), _) => Self::PanicAborted(panic()),
             (fault, signal) => {
                 let (noted, code, address) = match fault {
                     Some(Fault::Signal {
@@ -131,6 +135,7 @@ impl fmt::Display for Exit {
         match self {
             Self::Finished => f.write_str("finished"),
             Self::Panicked(panic) => panic.fmt(f),
+            Self::PanicAborted(panic) => write!(f, "aborted, for its panic cannot unwind: {panic}"),
             Self::Exited(code) => write!(f, "exited with code {code} before it returned"),
             Self::Signaled {
                 signal,
@@ -263,7 +268,7 @@ impl ProcessError {
     /// The panic that ended the process, if one did.
     pub fn panic(&self) -> Option<&Panic> {
         match self.exit()? {
-            Exit::Panicked(panic) => Some(panic),
+            Exit::Panicked(panic) | Exit::PanicAborted(panic) => Some(panic),
             _ => None,
         }
     }
@@ -374,7 +379,7 @@ mod tests {
         assert_eq!(exit_of(Status::Unknown, overflow), Exit::StackOverflow);
         assert_eq!(exit_of(Status::Unknown, None), Exit::Unknown);
         let panicked = exit_of(signaled(6), Some(Fault::Panic));
-        assert!(matches!(panicked, Exit::Panicked(_)));
+        assert!(matches!(panicked, Exit::PanicAborted(_)));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, PanicHookInfo, catch_unwind};
 use std::sync::{Once, OnceLock};
 use std::{fmt, thread};
 
@@ -131,7 +131,9 @@ fn note(info: &PanicHookInfo<'_>) -> bool {
         location: info.location().map(ToString::to_string),
         thread: thread_name(),
     };
-    if let Some(witness) = WITNESS.get() {
+    if let Some(witness) = WITNESS.get()
+        && !is_about_another(info)
+    {
         witness(&panic);
     }
     CAUGHT
@@ -143,6 +145,20 @@ fn note(info: &PanicHookInfo<'_>) -> bool {
             _ => false,
         })
         .unwrap_or(false)
+}
+
+/// Whether it is the core library's own panic about one that cannot unwind, which came before it and
+/// tells more.
+fn is_about_another(info: &PanicHookInfo<'_>) -> bool {
+    const OWN: [&str; 2] = [
+        "panic in a destructor during cleanup",
+        "panic in a function that cannot unwind",
+    ];
+    let is_core = |place: &Location<'_>| place.file().ends_with("core/src/panicking.rs");
+    info.location().is_some_and(is_core)
+        && info
+            .payload_as_str()
+            .is_some_and(|text| OWN.contains(&text))
 }
 
 fn payload_text(payload: &(dyn Any + Send)) -> String {

@@ -102,7 +102,11 @@ fn panic_that_cannot_unwind_is_reported_too() {
         panic!("first")
     }
     let exit = ends(|method| start(method, panics_twice));
-    assert!(matches!(exit, Exit::Panicked(_)), "{exit:?}");
+    let Exit::PanicAborted(panic) = exit else {
+        panic!("{exit}");
+    };
+    assert_eq!(panic.message, "second");
+    assert!(panic.location.expect("a place").contains("ending.rs:"));
 }
 
 #[test]

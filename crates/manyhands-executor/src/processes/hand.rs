@@ -318,7 +318,7 @@ pub(super) fn cause_of(exit: Exit) -> Cause {
         },
         Exit::StackOverflow => Cause::StackOverflow,
         Exit::MemoryLimit { asked, allowed } => Cause::MemoryLimit { asked, allowed },
-        Exit::Panicked(panic) => Cause::Panicked(panic),
+        Exit::Panicked(panic) | Exit::PanicAborted(panic) => Cause::Panicked(panic),
         _ => Cause::Unknown,
     }
 }
