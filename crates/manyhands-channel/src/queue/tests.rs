@@ -384,26 +384,46 @@ proptest! {
     #[test]
     fn queue_does_as_a_deque_of_some_length_does(
         items in 1_usize..20,
-        steps in prop::collection::vec((any::<bool>(), 0_usize..700), 1..300),
+        steps in prop::collection::vec((0..4, 0_usize..700), 1..300),
     ) {
         let queue = Queue::<Vec<u8>>::builder().items(items).bytes(4096).build().expect("room");
         let mut model = VecDeque::new();
-        for (number, (is_put, length)) in steps.into_iter().enumerate() {
-            if is_put {
-                let value = vec![number as u8; length];
-                match queue.try_put(&value) {
-                    Ok(()) => model.push_back(value),
-                    Err(PutError::Full) => {
-                        let used = queue.stats().bytes;
-                        prop_assert!(model.len() == items || used + length + 18 > 4096);
-                    }
+        for (number, (kind, length)) in steps.into_iter().enumerate() {
+            let value = |more| vec![(number + more) as u8; (length + 100 * more) % 700];
+            let is_full = |values: usize, length| {
+                let used = queue.stats().bytes;
+                values == items || used + length + 18 > 4096
+            };
+            match kind {
+                0 => match queue.try_put(&value(0)) {
+                    Ok(()) => model.push_back(value(0)),
+                    Err(PutError::Full) => prop_assert!(is_full(model.len(), value(0).len())),
                     Err(error) => panic!("{error}"),
+                },
+                1 => {
+                    let values = [0, 1, 2, 3].map(value);
+                    let put = match queue.try_put_many(&values) {
+                        Ok(()) => values.len(),
+                        Err(PutManyError { put, error: PutError::Full }) => put,
+                        Err(error) => panic!("{error}"),
+                    };
+                    model.extend(values[..put].iter().cloned());
+                    let refused = values.get(put).map(Vec::len);
+                    prop_assert!(refused.is_none_or(|length| is_full(model.len(), length)));
                 }
-            } else {
-                match queue.try_get() {
+                2 => match queue.try_get() {
                     Ok(value) => prop_assert_eq!(Some(value), model.pop_front()),
                     Err(GetError::Empty) => prop_assert!(model.is_empty()),
                     Err(error) => panic!("{error}"),
+                },
+                _ => {
+                    let most = 1 + length % 5;
+                    let values = queue.try_get_many(most).unwrap_or_default();
+                    // Long ones come alone.
+                    prop_assert!(values.len() <= most && values.is_empty() == model.is_empty());
+                    for value in values {
+                        prop_assert_eq!(Some(value), model.pop_front());
+                    }
                 }
             }
             prop_assert_eq!(queue.len(), model.len());
