@@ -1,10 +1,13 @@
 //! What zygotes do before they start processes, and what is told when it goes wrong.
 
+use std::io::read_to_string;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 
 use manyhands_os::process::Pidfd;
-use manyhands_process::{Callable, Exit, PreloadError, Process, SpawnError, StartMethod, Zygote};
+use manyhands_process::{
+    Callable, Exit, PreloadError, Process, SpawnError, StartMethod, Stdio, Zygote,
+};
 
 /// Runs a test's body in a process that has started nothing yet.
 fn alone(body: impl Callable<(), Output = ()>) {
@@ -108,4 +111,24 @@ fn zygote_that_ends_before_it_answers_is_told_with_its_end() {
     }
     alone(exits);
     alone(is_killed);
+}
+
+#[test]
+fn process_35_what_is_printed_while_preloading_is_printed_once() {
+    fn body() {
+        Zygote::preload(|| print!("once")).expect("nothing was started");
+        for _ in 0..3 {
+            Process::spawn(|| (), ())
+                .expect("it starts")
+                .join()
+                .expect("a value");
+        }
+    }
+    let builder = Process::builder()
+        .start_method(StartMethod::Exec)
+        .stdout(Stdio::Captured);
+    let mut process = builder.spawn(body, ()).expect("it starts");
+    let output = process.take_stdout().expect("captured");
+    assert_eq!(read_to_string(output).expect("until the end"), "once");
+    process.join().expect("no panic");
 }

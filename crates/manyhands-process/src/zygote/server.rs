@@ -1,5 +1,6 @@
 //! The zygote's own life: preload, then fork on demand until the parent is gone.
 
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use manyhands_os::start::{self, Fork};
@@ -63,6 +64,9 @@ fn preload(preloads: Vec<Preload>) -> Result<(), String> {
             .map_err(|e| e.to_string())?;
         drop(nothing);
     }
+    // What lies in the buffer would be printed by each child again. A stream that is closed has no
+    // reader who could miss it.
+    let _ = io::stdout().flush();
     child::prepare_in_zygote().map_err(|e| e.to_string())?;
     match start::thread_count() {
         Some(1) => Ok(()),
