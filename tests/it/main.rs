@@ -19,7 +19,7 @@ mod channel;
 // Ways to build and to load what starts processes.
 mod contexts;
 
-// Streams of processes whose parents have closed theirs.
+// What processes have open.
 mod streams;
 
 // Queues between processes.

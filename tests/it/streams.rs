@@ -1,8 +1,11 @@
-//! Streams of children whose parent has closed its own, so that other descriptors have their
-//! numbers.
+//! Descriptors of children: streams whose numbers other descriptors have in the parent, and those
+//! that the parent opens for all programs while it starts processes.
 
 use std::fs::File;
 use std::io::read_to_string;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::thread::ScopedJoinHandle;
 
 use manyhands_process::{Process, StartMethod, Stdio, inherited};
 
@@ -48,4 +51,52 @@ fn parent_without_streams_gives_its_children_what_it_chose() {
             );
         }
     }
+}
+
+/// What this process has open, but its streams and the list itself.
+fn open() -> Vec<String> {
+    let list = std::fs::read_dir("/proc/self/fd").expect("/proc is there");
+    let beside = list.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let number: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let target = std::fs::read_link(entry.path()).ok()?;
+        let target = target.display().to_string();
+        (number > 2 && !target.ends_with("/fd")).then_some(target)
+    });
+    beside.collect()
+}
+
+#[test]
+fn no_child_has_what_sixteen_threads_open_for_all_programs() {
+    let stop = AtomicBool::new(false);
+    let opened = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    // Not closed on exec.
+                    drop(nix::unistd::pipe().expect("a pipe"));
+                    opened.fetch_add(1, SeqCst);
+                }
+            });
+        }
+        let spawners: Vec<_> = (0..16)
+            .map(|number| {
+                scope.spawn(move || {
+                    let method = METHODS[number % 2];
+                    let builder = Process::builder().start_method(method);
+                    let children = (0..10).map(|_| builder.spawn(open, ()).expect("it starts"));
+                    let lists = children.map(|mut child| child.join().expect("a value"));
+                    lists.collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let lists: Vec<_> = spawners.into_iter().map(ScopedJoinHandle::join).collect();
+        stop.store(true, SeqCst);
+        for list in lists.into_iter().flat_map(|lists| lists.expect("no panic")) {
+            // The family's memory is all that a child has.
+            assert!(list.len() == 1 && list[0].contains("memfd"), "{list:?}");
+        }
+    });
+    assert!(opened.load(SeqCst) > 0);
 }
