@@ -205,7 +205,7 @@ impl Pidfd {
     ///
     /// When the system refuses to poll or to wait.
     pub fn wait(&self, deadline: Deadline) -> Result<Option<Status>, OsError> {
-        if !self.poll_end(deadline)? {
+        if !self.wait_end(deadline)? {
             return Ok(None);
         }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WAIT_ALL_KINDS;
@@ -239,7 +239,12 @@ impl Pidfd {
         }
     }
 
-    fn poll_end(&self, deadline: Deadline) -> Result<bool, OsError> {
+    /// Waits for the end, and leaves the status to whom it belongs; `false` at the deadline.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to poll.
+    pub fn wait_end(&self, deadline: Deadline) -> Result<bool, OsError> {
         loop {
             let mut list = [PollFd::new(&self.fd, PollFlags::IN)];
             match poll(&mut list, deadline.remaining_timespec().as_ref()) {
@@ -398,7 +403,7 @@ mod tests {
         assert!(!identity.has_ended());
         let pidfd = Pidfd::open(child.id()).expect("open");
         child.kill().expect("kill");
-        assert!(pidfd.poll_end(Deadline::NEVER).expect("poll"));
+        assert!(pidfd.wait_end(Deadline::NEVER).expect("poll"));
         assert!(identity.is_running() && identity.has_ended());
         child.wait().expect("wait");
         assert!(identity.has_ended());

@@ -15,6 +15,7 @@ use crate::code::Code;
 use crate::exit::SpawnError;
 use crate::limits::Limits;
 use crate::message::Preload;
+use crate::orphan::OnParentDeath;
 use crate::process::Process;
 use crate::settings::{Change, Settings};
 use crate::spawn::{self, Options, StartMethod};
@@ -174,6 +175,12 @@ impl ProcessBuilder {
     /// Python: `Process(daemon=..)`, where false is the default.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.options.is_daemon = is_daemon;
+        self
+    }
+
+    /// What becomes of the process when this one has died: a kill at once if not chosen.
+    pub fn on_parent_death(mut self, choice: OnParentDeath) -> Self {
+        self.options.settings.on_parent_death = choice;
         self
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::{OsError, fault, image, setup, start};
-use manyhands_shm::arena::{self, Arena, Participant};
+use manyhands_shm::arena::{Arena, Participant};
 use manyhands_shm::handoff::{self, Parcel};
 
 use crate::active_threads::in_main_thread;
@@ -16,6 +16,7 @@ use crate::current_process::ParentProcess;
 use crate::entry::{self, LOST};
 use crate::inherited;
 use crate::message::{self, Order, Preload, Refusal, Reply};
+use crate::orphan;
 use crate::page::{Kind, Page, copy_into};
 use crate::panics::{self, Panic, run_caught};
 
@@ -83,10 +84,11 @@ impl Ready {
             // The parent has given up, or is gone.
             start::exit_at_once(LOST);
         };
+        let on_parent_death = envelope.settings.on_parent_death;
         let mut descriptors = envelope.settings.apply(descriptors).map_err(unready)?;
         let arena_fd = descriptors.pop().ok_or_else(|| unready("no arena came"))?;
         inherited::keep(descriptors);
-        let arena = arena::join(arena_fd, envelope.seat).map_err(unready)?;
+        let arena = orphan::join(arena_fd, envelope.seat, on_parent_death).map_err(unready)?;
         let order: Order = handoff::unpack(&envelope.order).map_err(unready)?;
         let page = Page::attach(order.page, order.argument_len)
             .ok_or_else(|| unready("the page is too short"))?

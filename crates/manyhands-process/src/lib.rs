@@ -22,6 +22,7 @@ mod inherited;
 mod limits;
 mod member;
 mod message;
+mod orphan;
 #[allow(
     unsafe_code,
     reason = "arguments and results are copied through memory that two processes share"
@@ -55,6 +56,7 @@ pub use exit::{Exit, ProcessError, SpawnError};
 pub use inherited::inherited;
 pub use limits::Limits;
 pub use manyhands_os::limits::CappedAllocator;
+pub use orphan::OnParentDeath;
 pub use panics::{Panic, run_caught};
 pub use process::Process;
 pub use processors::cpu_count;

@@ -13,6 +13,7 @@ use manyhands_os::setup::{self, Stream};
 use serde::{Deserialize, Serialize};
 
 use crate::entry;
+use crate::orphan::OnParentDeath;
 
 /// One change of the environment; they are made in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +70,7 @@ pub(crate) struct Settings {
     pub(crate) processors: Option<Vec<u32>>,
     pub(crate) group: Option<u32>,
     pub(crate) streams: [Source; 3],
+    pub(crate) on_parent_death: OnParentDeath,
 }
 
 const STREAMS: [Stream; 3] = [Stream::Input, Stream::Output, Stream::Error];

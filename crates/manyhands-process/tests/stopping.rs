@@ -9,7 +9,8 @@ use manyhands_os::Deadline;
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::signals;
 use manyhands_process::{
-    Callable, Exit, Process, ProcessBuilder, StartMethod, Stdio, active_children, cpu_count,
+    Callable, Exit, OnParentDeath, Process, ProcessBuilder, StartMethod, Stdio, active_children,
+    cpu_count,
 };
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
@@ -262,6 +263,68 @@ fn daemons_end_with_their_parent_and_all_end_with_a_killed_one() {
                 output.read_to_string(&mut text).expect("until the end");
                 assert_eq!(text, "");
                 assert_eq!(process.join().is_ok(), end == End::Returns);
+            }
+        }
+    });
+}
+
+/// Waits until it is asked to end, which it blocks, and says so; then ends, or does not.
+fn be_asked(runs: Shared<Event>, obeys: bool) {
+    signals::blocked(|| {
+        runs.set();
+        let is_pending = |line: &str| {
+            let set = line.strip_prefix("ShdPnd:")?;
+            Some(u64::from_str_radix(set.trim(), 16).expect("a set") & 1 << 14 != 0)
+        };
+        let is_asked = || {
+            let status = fs::read_to_string("/proc/self/status").expect("/proc is there");
+            status.lines().find_map(is_pending).expect("it is told")
+        };
+        while !is_asked() {
+            std::thread::yield_now();
+        }
+        writeln!(std::io::stdout(), "asked").expect("it is open");
+        if !obeys {
+            wait_for_ever();
+        }
+    });
+}
+
+/// The middle one, which is to be killed.
+fn leave_orphan(by_exec: bool, choice: OnParentDeath, runs: Shared<Event>, obeys: bool) {
+    let builder = Process::builder().start_method(METHODS[usize::from(!by_exec)]);
+    let builder = builder.on_parent_death(choice);
+    let _child = builder.spawn(be_asked, (runs, obeys)).expect("it starts");
+    wait_for_ever();
+}
+
+#[test]
+fn orphan_is_asked_to_end_if_so_chosen_and_ends_in_any_case() {
+    let soon = OnParentDeath::Terminate {
+        grace: Duration::from_millis(300),
+    };
+    let late = OnParentDeath::Terminate {
+        grace: Duration::from_secs(3600),
+    };
+    each(|builder| {
+        for by_exec in [true, false] {
+            // One that ends when asked has all the time; one that does not is killed.
+            for (choice, obeys) in [(late, true), (soon, false), (OnParentDeath::Kill, false)] {
+                let runs = Shared::new(Event::new()).expect("space");
+                let builder = builder.clone().stdout(Stdio::Captured);
+                let arguments = (by_exec, choice, runs.clone(), obeys);
+                let mut process = builder.spawn(leave_orphan, arguments).expect("it starts");
+                let mut output = BufReader::new(process.take_stdout().expect("captured"));
+                assert!(runs.wait_timeout(LONG));
+                process.kill().expect("it is sent");
+                if choice == late {
+                    assert_eq!(first_line(&mut output), "asked\n");
+                }
+                // Whatever came before, the end comes when the orphan is gone.
+                let mut rest = String::new();
+                output.read_to_string(&mut rest).expect("until the end");
+                assert!(choice != OnParentDeath::Kill || rest.is_empty(), "{rest}");
+                assert!(process.join().is_err());
             }
         }
     });

@@ -134,12 +134,23 @@ pub fn found(window: u64, windows: u32) -> Result<&'static Arena, ArenaError> {
 /// came: the child has nobody to work for and ends. Other errors when `fd` is no arena, when it
 /// cannot be mapped, or when this process has an arena already.
 pub fn join(fd: OwnedFd, seat: Seat) -> Result<&'static Arena, ArenaError> {
+    join_until(fd, seat, end_with_parent)
+}
+
+/// As [`join`], but instead of the kill, `then` is called when the parent has died. It must see to it
+/// that this process ends soon, and return at once: it runs on a thread of this library, with all
+/// signals blocked.
+///
+/// # Errors
+///
+/// As [`join`].
+pub fn join_until(fd: OwnedFd, seat: Seat, then: fn()) -> Result<&'static Arena, ArenaError> {
     let _making = lock(&MAKING);
     if FAMILY.get().is_some() {
         return Err(ArenaError::AlreadyJoined);
     }
     let arena = Arena::sit_down(Memory::attach(fd)?, seat)?;
-    arena.follow_parent(seat)?;
+    arena.follow_parent(seat, then)?;
     member::install(arena);
     Ok(FAMILY.get_or_init(|| arena))
 }
@@ -198,14 +209,14 @@ impl Arena {
         }))
     }
 
-    /// Ends this process when its parent's life ends.
-    fn follow_parent(&self, seat: Seat) -> Result<(), ArenaError> {
+    /// Has `then` end this process when its parent's life ends.
+    fn follow_parent(&self, seat: Seat, then: fn()) -> Result<(), ArenaError> {
         let parent = seat.parent();
         let gone = || ArenaError::ParentGone {
             slot: seat.participant().slot(),
         };
         let life = self.life(parent).ok_or_else(gone)?;
-        keeper::on_death(life, end_with_parent)?;
+        keeper::on_death(life, then)?;
         // Looked at again: had the parent been cleaned up in between, the keeper might watch the
         // life of the seat's next user.
         if self.is_alive(parent) {
