@@ -12,6 +12,8 @@
 //! What this game has found: who waited watched the life of its own process too. The kernel wakes one
 //! sleeper for a death, and chose a thread that was just dying with its process, while the one that
 //! had been notified died as its sibling. Nobody handed the wake on, and all slept until the net.
+//! And: whoever was woken by the reaper, just when it had cleared the life of the dead and not yet freed
+//! the seat, took the dead for somebody who is just coming (four of these storms at once find it).
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};

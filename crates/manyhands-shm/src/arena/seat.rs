@@ -182,9 +182,18 @@ impl Arena {
         }
     }
 
+    /// See [`Participant::life`].
+    ///
+    /// A vacant word is that of one who has not come yet, or one that a reaper has cleared and whose
+    /// seat it has not freed yet: that one is over. Were it shown, those whom the clearing wakes
+    /// would take the dead for somebody who is just coming, and lie down again for ever.
     pub(crate) fn life(&self, participant: Participant) -> Option<&'static LifeWord> {
-        self.seat_of(participant)?;
-        Some(&self.memory.seat(participant.slot).life)
+        let slot = Some(participant.slot).filter(|slot| *slot < SEATS)?;
+        let life = &self.memory.seat(slot).life;
+        // Before the look at the seat, which is ending before the word is cleared.
+        let is_vacant = life.is_vacant();
+        let is_ending = self.seat_of(participant)?.state() == SeatState::Ending;
+        (!is_vacant || !is_ending).then_some(life)
     }
 
     pub(crate) fn identity(&self, participant: Participant) -> Option<Identity> {

@@ -125,6 +125,31 @@ fn reaping_that_was_left_half_done_is_completed() {
     assert_eq!(arena.seat_word(victim.me().slot()).state(), SeatState::Free);
 }
 
+/// Seen as one storm of conditions in twenty that stood still, with three others on two processors:
+/// the reaper clears the life word, which wakes all who watched it, and is put off the processor by
+/// them. They found a vacant word, as of one who is just coming, watched it no more, and lay down; what
+/// the dead had been told was lost.
+#[test]
+fn one_whose_life_was_cleared_is_over_before_its_seat_is_free() {
+    let arena = root(1 << 20);
+    let victim = member(arena);
+    let coming = arena.reserve_seat().expect("a seat");
+    mark_dead(victim);
+    assert!(arena.life(victim.me()).is_some_and(|life| life.is_dead()));
+    arena.end_seat(victim.me().slot(), arena.seat_word(victim.me().slot()));
+    assert!(arena.life(victim.me()).is_some_and(|life| life.is_dead()));
+    seat_record(arena, victim.me()).life.clear();
+    assert!(arena.seat_of(victim.me()).is_some(), "not free yet");
+    assert!(arena.life(victim.me()).is_none());
+    assert!(
+        arena
+            .life(coming.participant())
+            .is_some_and(|life| life.is_vacant())
+    );
+    assert_eq!(arena.reap_dead(), 1);
+    assert!(arena.life(victim.me()).is_none());
+}
+
 #[test]
 fn slow_reaper_does_not_touch_the_next_on_the_seat() {
     let arena = root(1 << 20);
