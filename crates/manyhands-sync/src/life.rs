@@ -7,7 +7,7 @@
 //! wait until the memory of the dead is torn down.
 
 use std::fmt;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use manyhands_os::Deadline;
 
@@ -33,8 +33,9 @@ const _: () = assert!(size_of::<LifeWord>() == Place::SIZE);
 const _: () = assert!(std::mem::offset_of!(LifeWord, previous) == Place::PREVIOUS);
 const _: () = assert!(std::mem::offset_of!(LifeWord, next) == Place::NEXT);
 
-/// The most lives that one [`wait`] watches beside its word.
-pub const MAX_LIVES: usize = MAX_WATCHES - 1;
+/// The most lives that one [`wait`] watches beside its word, and beside one more word that says that
+/// there are others to watch.
+pub const MAX_LIVES: usize = MAX_WATCHES - 2;
 
 /// How a [`wait`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +109,11 @@ impl LifeWord {
 
     /// Makes a dead word vacant for the next process; by the reaper alone, under its lock.
     pub fn clear(&self) {
-        // Relaxed: the reaper's lock publishes it; a sleeper of the dead is woken, not matched.
+        // Relaxed: a sleeper of the dead is woken, not matched.
         let bits = self.word.load(Relaxed);
         if bits as u32 & OWNER_DIED != 0 {
-            let _ = self.word.compare_exchange(bits, 0, Relaxed, Relaxed);
+            // Release: whoever finds it vacant finds what the reaper has done before.
+            let _ = self.word.compare_exchange(bits, 0, Release, Relaxed);
             futex::wake_all(self.half(), Scope::Shared);
         }
     }
@@ -219,7 +221,7 @@ pub fn wait(object: Watch<'_>, lives: &[&LifeWord], deadline: Deadline) -> WaitE
     for (place, life) in seen.iter_mut().zip(lives) {
         *place = Seen::new(life);
     }
-    wait_seen(object, &seen[..lives.len()], deadline)
+    wait_seen(object, None, &seen[..lives.len()], deadline)
 }
 
 /// A life as it was at some time.
@@ -266,8 +268,13 @@ impl<'a> Seen<'a> {
 }
 
 /// As [`wait`], for at most [`MAX_LIVES`] lives that were seen before. When one of them has ended since
-/// and another process has its word, the wait ends `Woken`.
-pub(crate) fn wait_seen(object: Watch<'_>, lives: &[Seen<'_>], deadline: Deadline) -> WaitEnd {
+/// and another process has its word, the wait ends `Woken`; so it does when `joined` has another value.
+pub(crate) fn wait_seen(
+    object: Watch<'_>,
+    joined: Option<Watch<'_>>,
+    lives: &[Seen<'_>],
+    deadline: Deadline,
+) -> WaitEnd {
     if lives.is_empty() {
         return match futex::wait(object.word, object.expected, object.scope, deadline) {
             Wake::TimedOut => WaitEnd::TimedOut,
@@ -275,9 +282,10 @@ pub(crate) fn wait_seen(object: Watch<'_>, lives: &[Seen<'_>], deadline: Deadlin
         };
     }
     let mut watches = [object; MAX_WATCHES];
+    watches[1] = joined.unwrap_or(object);
     for (index, seen) in lives.iter().enumerate() {
         match seen.watch() {
-            Some(watch) => watches[1 + index] = watch,
+            Some(watch) => watches[2 + index] = watch,
             None => return ended(lives, index),
         }
     }
@@ -287,7 +295,7 @@ pub(crate) fn wait_seen(object: Watch<'_>, lives: &[Seen<'_>], deadline: Deadlin
     let head = robust::head();
     let former = head.announce(head.entry_of((&raw const *lives[0].life).cast()));
     let slice = deadline.earlier(net::slice());
-    let end = futex::wait_any(&watches[..=lives.len()], slice);
+    let end = futex::wait_any(&watches[..lives.len() + 2], slice);
     let end = match lives.iter().position(Seen::is_over) {
         Some(index) => ended(lives, index),
         None if end == WakeAny::TimedOut && deadline.has_passed() => WaitEnd::TimedOut,
@@ -358,7 +366,7 @@ mod tests {
             scope: Scope::Private,
         };
         let late = Deadline::after(Duration::from_secs(60));
-        assert_eq!(wait_seen(object, &[seen], late), WaitEnd::Woken);
+        assert_eq!(wait_seen(object, None, &[seen], late), WaitEnd::Woken);
     }
 
     #[test]

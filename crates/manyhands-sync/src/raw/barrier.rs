@@ -239,7 +239,7 @@ impl RawBarrier {
             expected,
             scope: Scope::Shared,
         };
-        lives.wait(&self.spin, object, deadline) == WaitEnd::TimedOut
+        lives.wait(&self.ledger, &self.spin, object, deadline) == WaitEnd::TimedOut
     }
 
     /// A party's time is up: that breaks the barrier, unless its meeting has ended meanwhile.

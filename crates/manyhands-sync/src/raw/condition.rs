@@ -139,7 +139,7 @@ impl RawCondition {
                 };
                 (watch, lives)
             };
-            if lives.wait(&self.spin, watch, deadline) == WaitEnd::TimedOut {
+            if lives.wait(&self.ledger, &self.spin, watch, deadline) == WaitEnd::TimedOut {
                 return self.withdraw(enrolled);
             }
         }

@@ -12,7 +12,7 @@ use manyhands_os::process::Identity;
 
 use crate::life::{MAX_LIVES, Seen, WaitEnd, wait_seen};
 use crate::member::{self, Member, SLOTS};
-use crate::primitive::futex::Watch;
+use crate::primitive::futex::{Scope, Watch};
 use crate::primitive::{AtomicU32, AtomicU64};
 use crate::spin::Spin;
 
@@ -25,13 +25,22 @@ pub(crate) struct Ledger {
     entries: [AtomicU64; SLOTS],
     /// One more than the highest slot that ever had a share.
     used: AtomicU32,
-    _padding: u32,
+    /// Moves on when the lives that are watched become more. Nobody is woken for it: who is just lying
+    /// down does not.
+    ///
+    /// For a death the kernel wakes one sleeper, the one who sleeps longest, and who is woken wakes the
+    /// rest. If it is killed before, its own death wakes who watches it. So everybody must watch all
+    /// who lay down before: not only those who were there when it looked, but also those who came and
+    /// lay down between its look and its sleep.
+    joined: AtomicU32,
 }
 
 /// The lives of those who have a share, as one wait can watch.
 pub(crate) struct Lives {
     seen: [Seen<'static>; MAX_LIVES],
     len: usize,
+    /// The value of `Ledger::joined` at the time.
+    joined: u32,
 }
 
 impl Ledger {
@@ -39,7 +48,7 @@ impl Ledger {
         Self {
             entries: [const { AtomicU64::new(0) }; SLOTS],
             used: AtomicU32::new(0),
-            _padding: 0,
+            joined: AtomicU32::new(0),
         }
     }
 
@@ -54,11 +63,21 @@ impl Ledger {
         if self.used.load(Relaxed) < used {
             self.used.store(used, Relaxed);
         }
-        let after = share(self.share(member));
+        let before = self.share(member);
+        let after = share(before);
+        if before == 0 && after != 0 {
+            self.tell_joined();
+        }
         entry.store(
             u64::from(member.generation()) << 32 | u64::from(after),
             Relaxed,
         );
+    }
+
+    /// Says that somebody is there whom others have to watch from now on.
+    pub(crate) fn tell_joined(&self) {
+        let joined = self.joined.load(Relaxed);
+        self.joined.store(joined.wrapping_add(1), Relaxed);
     }
 
     /// What a member has.
@@ -115,7 +134,10 @@ impl Ledger {
     /// They are watched as they are seen here. A life word passes to the next process when its first
     /// one is dead and reaped; whoever looked at it later only would watch a stranger.
     pub(crate) fn lives(&self) -> Lives {
-        let mut lives = Lives::NONE;
+        let mut lives = Lives {
+            joined: self.joined.load(Relaxed),
+            ..Lives::NONE
+        };
         let me = member::current();
         let others = self.walk().filter(|(member, _)| Some(*member) != me);
         others.for_each(|(member, _)| lives.add(member));
@@ -140,6 +162,7 @@ impl Lives {
     pub(crate) const NONE: Self = Self {
         seen: [Seen::OVER; MAX_LIVES],
         len: 0,
+        joined: 0,
     };
 
     /// Adds the life of another member as it is now, while there is room.
@@ -153,12 +176,23 @@ impl Lives {
         }
     }
 
-    /// As [`wait`](crate::life::wait) for `object` and for these lives, after looking at the object
-    /// for a while.
-    pub(crate) fn wait(&self, spin: &Spin, object: Watch<'_>, deadline: Deadline) -> WaitEnd {
+    /// As [`wait`](crate::life::wait) for `object` and for these lives, which are those of a ledger,
+    /// after looking at the object for a while.
+    pub(crate) fn wait(
+        &self,
+        ledger: &Ledger,
+        spin: &Spin,
+        object: Watch<'_>,
+        deadline: Deadline,
+    ) -> WaitEnd {
+        let joined = Watch {
+            word: &ledger.joined,
+            expected: self.joined,
+            scope: Scope::Shared,
+        };
         // Relaxed: whoever is woken passes through the section of the object.
         let changed = || object.word.load(Relaxed) != object.expected;
-        let sleep = || wait_seen(object, &self.seen[..self.len], deadline);
+        let sleep = || wait_seen(object, Some(joined), &self.seen[..self.len], deadline);
         spin.wait(deadline, changed, sleep)
             .unwrap_or(WaitEnd::Woken)
     }

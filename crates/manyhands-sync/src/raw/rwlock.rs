@@ -181,7 +181,7 @@ impl RawRwLock {
                 expected,
                 scope: Scope::Shared,
             };
-            if lives.wait(&self.spin, object, deadline) == WaitEnd::TimedOut {
+            if lives.wait(&self.ledger, &self.spin, object, deadline) == WaitEnd::TimedOut {
                 return false;
             }
         }

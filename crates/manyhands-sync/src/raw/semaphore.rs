@@ -157,7 +157,7 @@ impl RawSemaphore {
                 expected,
                 scope: Scope::Shared,
             };
-            if lives.wait(&self.spin, object, deadline) == WaitEnd::TimedOut {
+            if lives.wait(&self.ledger, &self.spin, object, deadline) == WaitEnd::TimedOut {
                 return self.withdraw(place, me);
             }
             // Behind the section nobody stands between its wake and its commit.
@@ -338,6 +338,7 @@ impl Inside<'_> {
             u64::from(me.generation()) << 16 | u64::from(me.slot())
         });
         semaphore.owners[index].store(owner, Relaxed);
+        semaphore.ledger.tell_joined();
         // Last: from now on the ticket is there.
         semaphore.tickets[index].store(number << NUMBER_SHIFT, Relaxed);
         Place::Ticket { index, number }
