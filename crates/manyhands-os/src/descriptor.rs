@@ -131,6 +131,33 @@ pub fn poll_readable(
     }
 }
 
+/// Waits until a descriptor can be written, or its other end is gone; false at the deadline.
+///
+/// # Errors
+///
+/// When the system refuses to poll.
+///
+/// # Examples
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use manyhands_os::{Deadline, descriptor};
+///
+/// let (_reader, writer) = std::io::pipe()?;
+/// assert!(descriptor::poll_writable(writer.as_fd(), Deadline::now())?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn poll_writable(descriptor: BorrowedFd<'_>, deadline: Deadline) -> Result<bool, OsError> {
+    let mut list = [PollFd::from_borrowed_fd(descriptor, PollFlags::OUT)];
+    loop {
+        match poll(&mut list, deadline.remaining_timespec().as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(OsError::new("poll", errno)),
+        }
+    }
+}
+
 /// Whether a descriptor can be read, or is at its end, right now.
 ///
 /// # Errors

@@ -23,6 +23,7 @@ pub mod reload;
 pub mod robust;
 pub mod setup;
 pub mod signals;
+pub mod socket;
 pub mod start;
 pub mod thread;
 pub mod tree;
