@@ -21,6 +21,8 @@ pub mod local;
 pub mod pipe;
 pub mod queue;
 pub mod ring;
+#[cfg(not(loom))]
+pub mod socket;
 
 #[cfg(not(loom))]
 pub use doorbell::{Doorbell, Rung};
@@ -33,3 +35,5 @@ pub use queue::{
     GetError, GetManyError, JoinError, PutError, PutManyError, Queue, QueueBuilder, QueueError,
     QueueStats, TaskDoneError,
 };
+#[cfg(not(loom))]
+pub use socket::{Address, AuthKey, Client, Listener, SocketConnection};

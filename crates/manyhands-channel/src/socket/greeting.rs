@@ -1,0 +1,123 @@
+//! A handshake on a socket, which never waits: whoever drives it waits for the socket.
+
+use std::io;
+
+use manyhands_os::{Deadline, names};
+
+use super::connection::SocketConnection;
+use super::error::{AuthError, RecvError};
+use super::frames::{Frames, Head, python_head};
+use super::handshake::{Handshake, MOST_BYTES, Progress, Side, farewell};
+use super::key::AuthKey;
+use super::stream::Stream;
+use super::terms::Terms;
+
+/// How far a handshake is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Waits,
+}
+
+/// A handshake on a socket.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    stream: Stream,
+    frames: Frames,
+    handshake: Handshake,
+    most_bytes: u64,
+    deadline: Deadline,
+}
+
+impl Greeting {
+    pub(super) fn begin(
+        stream: Stream,
+        key: &AuthKey,
+        side: Side,
+        terms: &Terms,
+        deadline: Deadline,
+    ) -> io::Result<Self> {
+        let (handshake, first) = Handshake::begin(key, side, terms)?;
+        let mut greeting = Self {
+            stream,
+            frames: Frames::new(Head::Python, MOST_BYTES),
+            handshake,
+            most_bytes: terms.most_bytes,
+            deadline,
+        };
+        if let Some(first) = first {
+            // If it fails, the next step finds the end.
+            let _ = greeting.say(&first);
+        }
+        Ok(greeting)
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(super) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Refuses processes of other users, where the system tells of them; the superuser is none.
+    pub(super) fn check_user(&mut self) -> Result<(), AuthError> {
+        match self.stream.user() {
+            Some(user) if user != names::user() && user != 0 => {
+                Err(self.refuse(AuthError::OtherUser { user }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what has come.
+    pub(super) fn advance(&mut self) -> Result<Outcome, AuthError> {
+        loop {
+            let message = match self.frames.next(&mut self.stream) {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(Outcome::Waits),
+                Err(RecvError::TooLong { .. }) => return Err(self.refuse(AuthError::TooLong)),
+                Err(RecvError::Corrupt) => {
+                    return Err(self.refuse(AuthError::Foreign("a length is negative")));
+                }
+                Err(_) => return Err(AuthError::HungUp),
+            };
+            let said = match self.handshake.receive(&message) {
+                Ok(Progress::Send(answer)) => self.say(&answer).map(|()| None),
+                Ok(Progress::Done(Some(last))) => self.say(&last).map(|()| Some(Outcome::Done)),
+                Ok(Progress::Done(None)) => Ok(Some(Outcome::Done)),
+                Err(error) => return Err(self.refuse(error)),
+            };
+            match said {
+                Ok(None) => {}
+                Ok(Some(outcome)) => return Ok(outcome),
+                Err(_) => return Err(AuthError::HungUp),
+            }
+        }
+    }
+
+    /// Once it is done.
+    pub(super) fn into_connection(self) -> Option<SocketConnection> {
+        let is_sealed = matches!(self.handshake, Handshake::Noise(_));
+        let session = self.handshake.into_session();
+        (session.is_some() == is_sealed)
+            .then(|| SocketConnection::new(self.stream, self.frames, session, self.most_bytes))
+    }
+
+    /// Tells the other end that it is refused, and no more.
+    fn refuse(&mut self, error: AuthError) -> AuthError {
+        if let Some(message) = farewell(&error) {
+            let _ = self.say(message);
+        }
+        error
+    }
+
+    /// A message of a handshake fits into an empty socket; where it does not, nobody listens.
+    fn say(&mut self, message: &[u8]) -> io::Result<()> {
+        let bytes = [&python_head(message.len()), message].concat();
+        match self.stream.write_until(&bytes, Deadline::now())? == bytes.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+#![doc = include_str!("README.md")]
+
+mod address;
+mod client;
+mod connection;
+mod error;
+mod frames;
+mod greeting;
+mod handshake;
+mod key;
+mod listener;
+mod python;
+mod sealed;
+mod stream;
+mod terms;
+
+pub use address::{Address, NoAddress};
+pub use client::Client;
+pub use connection::SocketConnection;
+pub use error::{AcceptError, AuthError, BindError, ConnectError, RecvError, SendError};
+pub use key::{AuthKey, EmptyKey};
+pub use listener::{Listener, ListenerStats};
+pub use terms::{Protocol, Terms};
+
+#[cfg(test)]
+mod tests;
