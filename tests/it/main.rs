@@ -25,6 +25,9 @@ mod streams;
 // Queues between processes.
 mod queue;
 
+// Connections to programs that were started apart, Python's among them.
+mod sockets;
+
 // What processes own in shared primitives, when they are killed.
 mod sync;
 
