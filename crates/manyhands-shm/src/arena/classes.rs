@@ -41,8 +41,8 @@ const MOST_READY_BYTES: u64 = 1 << 20;
 const PUNCHED_SIZE: u64 = 2 << 20;
 /// The bytes of free blocks that a process keeps warm in each class of large blocks.
 const KEPT_WARM: u64 = 64 << 20;
-/// In `Entry::warm`: the pages are being given back, or somebody died while doing it.
-const PUNCHING: u32 = 1 << 31;
+/// In `Entry::warm`: pages are being taken or given back, or somebody died while doing it.
+const CHANGING: u32 = 1 << 31;
 
 /// What a claim found.
 struct Claim {
@@ -193,12 +193,15 @@ impl Arena {
         // Relaxed, here and below: only the owner of a block uses the number, and ownership passes
         // with Release and Acquire.
         let mut warm = entry.warm.load(Relaxed);
-        if warm & PUNCHING != 0 {
+        if warm & CHANGING != 0 {
             self.punch(class, index);
-            warm = entry.warm.load(Relaxed) & !PUNCHING;
+            warm = entry.warm.load(Relaxed) & !CHANGING;
         }
         if warm < pages {
             let start = self.memory.data_offset(class, index) + u64::from(warm) * PAGE;
+            // Whoever dies here, or is refused after a part of it, leaves the mark: else nobody would
+            // know of the pages until somebody needs as many in this block.
+            entry.warm.store(warm | CHANGING, Relaxed);
             self.memory
                 .file
                 .reserve(start, u64::from(pages - warm) * PAGE)?;
@@ -211,11 +214,11 @@ impl Arena {
     /// block's next owner begins anew.
     fn punch(&self, class: usize, index: u32) {
         let warm = &self.memory.entry(class, index).warm;
-        warm.store(warm.load(Relaxed) | PUNCHING, Relaxed);
+        warm.store(warm.load(Relaxed) | CHANGING, Relaxed);
         // On refusal the mark goes, and the pages stay with what is in them.
         let left = match self.memory.punch(class, index) {
             Ok(()) => 0,
-            Err(_) => warm.load(Relaxed) & !PUNCHING,
+            Err(_) => warm.load(Relaxed) & !CHANGING,
         };
         warm.store(left, Relaxed);
     }

@@ -181,6 +181,27 @@ fn block_whose_last_owner_died_while_punching_is_clean_for_the_next() {
     assert!(bytes(&next).iter().all(|byte| *byte == 0));
 }
 
+/// Seen as one storm of objects in 25 that left two megabytes.
+#[test]
+fn pages_of_one_who_died_while_taking_them_are_given_back() {
+    let arena = root(64 << 20);
+    let block = arena.allocate(1 << 20).expect("room");
+    let handle = block.handle();
+    drop(block);
+    arena.trim();
+    let before = arena.stats().resident_bytes;
+    // What a process leaves that is killed between the system's answer and the number of pages.
+    let entry = arena.locate(handle).expect("in the arena");
+    entry.warm.fetch_or(1 << 31, Release);
+    let start = arena.memory.data_offset(handle.class(), handle.index());
+    arena.memory.file.reserve(start, 1 << 20).expect("memory");
+    assert_eq!(arena.stats().resident_bytes, before + (1 << 20));
+    arena.trim();
+    assert_eq!(arena.stats().resident_bytes, before);
+    let again = arena.allocate(1 << 20).expect("room");
+    assert_eq!((again.handle().index(), again.dirty), (handle.index(), 0));
+}
+
 #[test]
 fn handles_that_point_out_of_the_arena_are_refused() {
     let arena = root(1 << 20);
