@@ -1,6 +1,8 @@
 //! Processes among processes: what they share, what they inherit, and what is left when one is
 //! killed. Tests that count run in a child of their own, where no other test disturbs them.
 
+mod common;
+
 use std::fs;
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU32;
@@ -10,28 +12,14 @@ use std::time::Duration;
 use manyhands_os::Deadline;
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::process::Pidfd;
-use manyhands_process::{
-    Callable, Limits, ParentProcess, Process, SpawnError, StartMethod, Zygote, current,
-};
+use manyhands_process::{Limits, ParentProcess, Process, SpawnError, StartMethod, Zygote, current};
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
 
+use common::{alone, wait_for_ever};
+
 const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
 const LONG: Duration = Duration::from_secs(60);
-
-/// Runs a test's body in a process that has started nothing yet.
-fn alone(body: impl Callable<(), Output = ()>) {
-    let builder = Process::builder().start_method(StartMethod::Exec);
-    if let Err(error) = builder.spawn(body, ()).expect("it starts").join() {
-        panic!("{error}");
-    }
-}
-
-fn wait_for_ever() {
-    loop {
-        std::thread::park();
-    }
-}
 
 #[test]
 fn shared_objects_in_arguments_are_the_same_there() {

@@ -1,27 +1,15 @@
 //! What zygotes do before they start processes, and what is told when it goes wrong.
 
+mod common;
+
 use std::io::read_to_string;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 
 use manyhands_os::process::Pidfd;
-use manyhands_process::{
-    Callable, Exit, PreloadError, Process, SpawnError, StartMethod, Stdio, Zygote,
-};
+use manyhands_process::{Exit, PreloadError, Process, SpawnError, StartMethod, Stdio, Zygote};
 
-/// Runs a test's body in a process that has started nothing yet.
-fn alone(body: impl Callable<(), Output = ()>) {
-    let builder = Process::builder().start_method(StartMethod::Exec);
-    if let Err(error) = builder.spawn(body, ()).expect("it starts").join() {
-        panic!("{error}");
-    }
-}
-
-fn wait_for_ever() {
-    loop {
-        std::thread::park();
-    }
-}
+use common::{alone, wait_for_ever};
 
 #[test]
 fn preloaded_state_is_there_in_each_child() {

@@ -1,5 +1,7 @@
 //! How processes are stopped: one, one with all that it has started, and all at an exit.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::process::Command;
@@ -9,11 +11,12 @@ use manyhands_os::Deadline;
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::signals;
 use manyhands_process::{
-    Callable, Exit, OnParentDeath, Process, ProcessBuilder, StartMethod, Stdio, active_children,
-    cpu_count,
+    Exit, OnParentDeath, Process, ProcessBuilder, StartMethod, Stdio, active_children, cpu_count,
 };
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
+
+use common::{alone, wait_for_ever};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
 const LONG: Duration = Duration::from_secs(60);
@@ -22,20 +25,6 @@ const LONG: Duration = Duration::from_secs(60);
 fn each(test: impl Fn(ProcessBuilder)) {
     for method in METHODS {
         test(Process::builder().start_method(method));
-    }
-}
-
-/// Runs a test's body in a process that has started nothing yet.
-fn alone(body: impl Callable<(), Output = ()>) {
-    let builder = Process::builder().start_method(StartMethod::Exec);
-    if let Err(error) = builder.spawn(body, ()).expect("it starts").join() {
-        panic!("{error}");
-    }
-}
-
-fn wait_for_ever() {
-    loop {
-        std::thread::park();
     }
 }
 
