@@ -105,8 +105,9 @@ fn room_in(group: &Path, limit: &str, swap: u64) -> u64 {
         .sum();
     // The first version counts the kernel's own pages apart.
     let used = used + number("memory.kmem.usage_in_bytes").unwrap_or(0);
-    // For what the processes take without asking here: page tables, stacks, the heap.
-    let margin = (limit / 16).min(8 << 20);
+    // For what the processes take without asking here (page tables, stacks, the heap, the start of
+    // another one), and because the kernel adds its numbers up now and then only.
+    let margin = (limit / 8).min(8 << 20);
     // The first version limits memory and swap together.
     let most_swap = number("memory.swap.max").or_else(|| {
         let both = number("memory.memsw.limit_in_bytes")?;
@@ -170,12 +171,12 @@ mod tests {
         tree.write("a/b/memory.max", "max\n");
         tree.write("a/b/memory.stat", "anon 1\n");
         let room = |swap| room_of(&tree.0, "0::/a/b\n", swap);
-        assert_eq!(room(0), (48 - 3 - 3) * MIB);
-        assert_eq!(room(MIB), (48 - 3 - 3 + 1) * MIB);
+        assert_eq!(room(0), (48 - 3 - 6) * MIB);
+        assert_eq!(room(MIB), (48 - 3 - 6 + 1) * MIB);
         tree.write("a/memory.swap.max", "0\n");
-        assert_eq!(room(MIB), (48 - 3 - 3) * MIB);
+        assert_eq!(room(MIB), (48 - 3 - 6) * MIB);
         tree.write("a/b/memory.max", "16777216\n");
-        assert_eq!(room(0), 15 * MIB - 1);
+        assert_eq!(room(0), 14 * MIB - 1);
         tree.write("a/memory.stat", "anon 99999999\n");
         assert_eq!(room(0), 0);
     }
@@ -189,11 +190,11 @@ mod tests {
             "cache 9\nrss 9\nshmem 9\ntotal_cache 9\ntotal_rss 1048576\ntotal_shmem 1048576\n";
         tree.write("memory/a/memory.stat", stat);
         let own = "9:name=systemd:/\n4:memory:/a\n2:cpu,cpuacct:/\n0::/\n";
-        assert_eq!(room_of(&tree.0, own, 0), (48 - 2 - 3) * MIB);
+        assert_eq!(room_of(&tree.0, own, 0), (48 - 2 - 6) * MIB);
         tree.write("memory/a/memory.kmem.usage_in_bytes", "1048576\n");
-        assert_eq!(room_of(&tree.0, own, 0), (48 - 2 - 3 - 1) * MIB);
+        assert_eq!(room_of(&tree.0, own, 0), (48 - 2 - 6 - 1) * MIB);
         tree.write("memory/a/memory.memsw.limit_in_bytes", "51380224\n");
-        assert_eq!(room_of(&tree.0, own, 9 * MIB), (48 - 2 - 3) * MIB);
+        assert_eq!(room_of(&tree.0, own, 9 * MIB), (48 - 2 - 6) * MIB);
         assert_eq!(room_of(&tree.0, "4:memory:/\n", 0), u64::MAX);
     }
 
