@@ -5,15 +5,16 @@
 //! [`Pidfd`] refers to one process for ever.
 
 use std::cell::Cell;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::{fmt, fs};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, read, retry_on_intr};
+use rustix::path::Arg;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
     test_kill_process, waitid,
@@ -48,12 +49,18 @@ pub struct Identity {
 const PID_BITS: u32 = 22;
 
 impl Identity {
-    /// The calling process.
+    /// The calling process; it is looked up once, and again in a forked child.
     pub fn current() -> Self {
+        let word = identity_word();
+        Self::unpack(word).unwrap_or_else(Self::ask)
+    }
+
+    fn ask() -> Self {
         // The start time of the calling process is always there to read, unless /proc is not
         // mounted; then zero keeps the number as the only mark.
+        let start_time = Stat::at(c"/proc/self/stat").map_or(0, |stat| stat.start_time);
         let pid = std::process::id();
-        Self::of(pid).unwrap_or(Self { pid, start_time: 0 })
+        Self { pid, start_time }
     }
 
     /// The process that has this number now, `None` when nobody has it.
@@ -103,15 +110,25 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
+    /// The kernel gives the whole line at the first read, and no line is longer: 52 fields, all but
+    /// the name numbers of at most 20 digits, and a space behind each.
+    const LONGEST: usize = 52 * 21 + 64;
+
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        Self::at(Path::new(&format!("/proc/{pid}/stat")))
+        Self::at(format!("/proc/{pid}/stat"))
     }
 
     /// Of a process or of one of its threads, by its file.
-    pub(crate) fn at(file: &Path) -> Option<Self> {
-        let stat = fs::read_to_string(file).ok()?;
+    pub(crate) fn at(file: impl Arg) -> Option<Self> {
+        let file = open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut buffer = [0; Self::LONGEST];
+        let len = retry_on_intr(|| read(&file, &mut buffer)).ok()?;
+        let stat = &buffer[..len];
         // The second field is a name in parentheses that may hold anything, parentheses included.
-        let mut after_name = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+        let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+        let mut after_name = str::from_utf8(&stat[name_end + 1..])
+            .ok()?
+            .split_ascii_whitespace();
         Some(Self {
             state: *after_name.next()?.as_bytes().first()?,
             parent: after_name.next()?.parse().ok()?,
@@ -293,7 +310,7 @@ pub fn known_identity_word() -> Option<u64> {
 fn ask_identity() -> u64 {
     // The fork handler that forgets the word is registered with the thread id.
     thread_id();
-    let word = Identity::current().pack();
+    let word = Identity::ask().pack();
     IDENTITY.store(word, Relaxed);
     word
 }

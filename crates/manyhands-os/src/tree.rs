@@ -131,7 +131,7 @@ fn is_stopped(pid: u32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten();
-    let stats = tasks.filter_map(|task| Stat::at(&task.ok()?.path().join("stat")));
+    let stats = tasks.filter_map(|task| Stat::at(task.ok()?.path().join("stat")));
     stats
         .into_iter()
         .all(|stat| matches!(stat.state, b'T' | b't' | b'Z' | b'X'))
