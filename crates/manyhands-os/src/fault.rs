@@ -248,10 +248,23 @@ pub fn is_installed() -> bool {
 ///
 /// When the system refuses the handlers.
 pub fn install(note: &'static FaultNote, is_panicking: fn() -> bool) -> Result<(), OsError> {
-    IS_PANICKING.get_or_init(|| is_panicking);
     OWNER.store(std::process::id(), Relaxed);
     // Release: pairs with the Acquire load in `installed`.
     NOTE.store(ptr::from_ref(note).cast_mut(), Release);
+    prepare(is_panicking)
+}
+
+/// What [`install`] does before there is a note: for a process whose forks will have one each. Until
+/// then a fault does what it does by default. Done once.
+///
+/// # Errors
+///
+/// When the system refuses the handlers.
+pub fn prepare(is_panicking: fn() -> bool) -> Result<(), OsError> {
+    // Whoever comes second, another thread or a fork, finds the same handlers.
+    if IS_PANICKING.set(is_panicking).is_err() {
+        return Ok(());
+    }
     for signal in NOTED {
         // SAFETY: all fields are integers or nullable pointers, for which zero is valid.
         let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };

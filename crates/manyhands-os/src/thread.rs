@@ -1,12 +1,16 @@
-//! What a thread notes of itself, all in one place.
+//! What a thread notes of itself, all in one place; and threads that live as long as the process.
 //!
 //! To find a thread-local costs a library about as much as a call; whoever needs several of these
 //! asks once.
 
 use std::cell::Cell;
-use std::fmt;
+use std::ffi::{CStr, c_void};
+use std::mem::MaybeUninit;
+use std::{fmt, io, ptr};
 
+use crate::error::OsError;
 use crate::robust::{Head, RawHead};
+use crate::signals;
 
 thread_local! {
     static OWN: Own = const {
@@ -67,6 +71,158 @@ impl Own {
     pub(crate) fn forget(&self) {
         self.id.set(0);
         self.held.set(0);
+    }
+}
+
+/// Stacks that are tried: a program with much memory of its threads' own needs a larger one.
+const STACKS: [usize; 3] = [64 << 10, 256 << 10, 8 << 20];
+
+/// Starts a thread of this library, which never ends: it has a small stack and blocks all signals.
+///
+/// The standard library knows nothing of it, and neither the start nor the thread itself takes or
+/// returns memory of the allocator, which would set up an arena for the new thread first.
+///
+/// # Errors
+///
+/// When the system refuses.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::AtomicU32;
+/// use std::sync::atomic::Ordering::{Acquire, Release};
+///
+/// use manyhands_os::futex::{self, Scope};
+/// use manyhands_os::Deadline;
+/// use manyhands_os::thread::{Resident, start_resident};
+///
+/// static ANSWER: AtomicU32 = AtomicU32::new(0);
+///
+/// fn live() -> ! {
+///     ANSWER.store(42, Release);
+///     futex::wake_all(&ANSWER, Scope::Private);
+///     loop {
+///         let _ = futex::wait(&ANSWER, 42, Scope::Private, Deadline::NEVER);
+///     }
+/// }
+///
+/// static ANSWERER: Resident = Resident { name: c"answerer", life: live };
+///
+/// start_resident(&ANSWERER)?;
+/// while ANSWER.load(Acquire) == 0 {
+///     let _ = futex::wait(&ANSWER, 0, Scope::Private, Deadline::NEVER);
+/// }
+/// # Ok::<(), manyhands_os::OsError>(())
+/// ```
+pub fn start_resident(resident: &'static Resident) -> Result<(), OsError> {
+    let argument = ptr::from_ref(resident).cast_mut().cast();
+    // Nobody will join it: it does not end.
+    let start = |stack| {
+        let created = signals::blocked(|| Attributes::new(stack)?.create(enter, argument));
+        created.map(drop)
+    };
+    let mut started = Ok(());
+    for stack in STACKS {
+        started = start(stack);
+        match &started {
+            Err(refused) if refused.source.raw_os_error() == Some(libc::EINVAL) => {}
+            _ => break,
+        }
+    }
+    started
+}
+
+/// Starts a thread that does nothing, and waits for its end: for a process of one thread whose forks
+/// will each [start one](start_resident). They find its stack, and functions of the C library that are
+/// looked up already.
+///
+/// # Errors
+///
+/// When the system refuses.
+///
+/// # Examples
+///
+/// ```
+/// manyhands_os::thread::rehearse()?;
+/// # Ok::<(), manyhands_os::OsError>(())
+/// ```
+pub fn rehearse() -> Result<(), OsError> {
+    extern "C" fn leave(nothing: *mut c_void) -> *mut c_void {
+        nothing
+    }
+    let thread = signals::blocked(|| Attributes::new(STACKS[0])?.create(leave, ptr::null_mut()))?;
+    // SAFETY: the thread was started just now, and is not detached; nobody else joins it.
+    check("pthread_join", unsafe {
+        libc::pthread_join(thread, ptr::null_mut())
+    })
+}
+
+/// A thread that lives as long as its process.
+#[derive(Debug)]
+pub struct Resident {
+    /// What the system calls it; cut to 15 bytes.
+    pub name: &'static CStr,
+    /// What it does.
+    pub life: fn() -> !,
+}
+
+extern "C" fn enter(argument: *mut c_void) -> *mut c_void {
+    // SAFETY: it is what `start_resident` passed, which lives for ever.
+    let resident = unsafe { &*argument.cast::<Resident>() };
+    // SAFETY: reads a string that ends in zero, of which it takes 15 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, resident.name.as_ptr()) };
+    (resident.life)()
+}
+
+/// How a thread is started.
+struct Attributes {
+    raw: libc::pthread_attr_t,
+}
+
+impl Attributes {
+    fn new(stack: usize) -> Result<Self, OsError> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: the call initializes the place that it is given.
+        let code = unsafe { libc::pthread_attr_init(raw.as_mut_ptr()) };
+        check("pthread_attr_init", code)?;
+        // SAFETY: initialized by the call above, which succeeded.
+        let raw = unsafe { raw.assume_init() };
+        let mut attributes = Self { raw };
+        // SAFETY: it is initialized.
+        let code = unsafe { libc::pthread_attr_setstacksize(&raw mut attributes.raw, stack) };
+        check("pthread_attr_setstacksize", code)?;
+        Ok(attributes)
+    }
+
+    fn create(
+        &self,
+        enter: extern "C" fn(*mut c_void) -> *mut c_void,
+        argument: *mut c_void,
+    ) -> Result<libc::pthread_t, OsError> {
+        let mut thread = MaybeUninit::uninit();
+        // SAFETY: the attributes are initialized, and both functions of this file take the argument
+        // that is passed with them.
+        let code = unsafe {
+            libc::pthread_create(thread.as_mut_ptr(), &raw const self.raw, enter, argument)
+        };
+        check("pthread_create", code)?;
+        // SAFETY: written by the call above, which succeeded.
+        Ok(unsafe { thread.assume_init() })
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: it is initialized, and not used afterwards.
+        unsafe { libc::pthread_attr_destroy(&raw mut self.raw) };
+    }
+}
+
+/// A result of the `pthread` family, which returns its error number.
+fn check(call: &'static str, code: i32) -> Result<(), OsError> {
+    match code {
+        0 => Ok(()),
+        code => Err(OsError::new(call, io::Error::from_raw_os_error(code))),
     }
 }
 

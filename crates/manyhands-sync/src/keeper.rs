@@ -3,16 +3,15 @@
 //! A robust word is marked when its *thread* ends, so the word that stands for a whole process
 //! must be held by a thread that lives as long as the process. There is one such thread a
 //! process, `manyhands-keeper`, started when first needed. It blocks all signals, so that no
-//! handler of the user's runs in it, and sleeps all the time.
+//! handler of the user's runs in it, sleeps all the time, and takes no memory of the allocator.
 
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
-use std::{error, fmt, io, thread};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{error, fmt, io};
 
 use manyhands_os::Deadline;
 use manyhands_os::process::incarnation;
-use manyhands_os::signals;
+use manyhands_os::thread::{Resident, start_resident};
 
 use crate::life::{LifeWord, MAX_LIVES, WaitEnd, wait};
 use crate::primitive::AtomicU32;
@@ -26,7 +25,7 @@ pub enum KeeperError {
     Os(io::Error),
     /// Another process, or this one, holds the life word already.
     NotVacant,
-    /// The keeper watches as many lives as one wait can.
+    /// The keeper watches as many lives as it can.
     TooManyWatched,
 }
 
@@ -35,7 +34,7 @@ impl fmt::Display for KeeperError {
         match self {
             Self::Os(source) => write!(f, "cannot start the keeper thread: {source}"),
             Self::NotVacant => f.write_str("the life word is not vacant"),
-            Self::TooManyWatched => write!(f, "the keeper watches {MAX_LIVES} lives already"),
+            Self::TooManyWatched => write!(f, "the keeper watches {MOST_WATCHED} lives already"),
         }
     }
 }
@@ -67,112 +66,159 @@ impl error::Error for KeeperError {
 /// # Ok::<(), keeper::KeeperError>(())
 /// ```
 pub fn hold(life: &'static LifeWord) -> Result<(), KeeperError> {
-    ask(Order::Hold(life))
+    let _asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+    {
+        let mut desk = desk()?;
+        desk.order = Some(life);
+        desk.answer = None;
+    }
+    ring();
+    loop {
+        // Acquire: pairs with the Release in `read_desk`.
+        let seen = ANSWERS.load(Acquire);
+        let answer = {
+            let mut desk = DESK.lock().unwrap_or_else(PoisonError::into_inner);
+            desk.answer.take()
+        };
+        match answer {
+            Some(true) => return Ok(()),
+            Some(false) => return Err(KeeperError::NotVacant),
+            // The keeper answers every order, and never ends.
+            None => drop(futex::wait(&ANSWERS, seen, Scope::Private, Deadline::NEVER)),
+        }
+    }
 }
 
 /// Has the keeper call `then` once when that life has ended; at once when it has ended already.
 ///
 /// `then` runs on the keeper's thread, with all signals blocked: it must be short, and must not
-/// call this module.
+/// call this module. This does not wait for the keeper.
 ///
 /// # Errors
 ///
 /// [`KeeperError`]; `then` will not be called then.
 pub fn on_death(life: &'static LifeWord, then: fn()) -> Result<(), KeeperError> {
-    ask(Order::OnDeath(life, then))
+    let mut desk = desk()?;
+    let count = desk.count;
+    *desk
+        .watched
+        .get_mut(count)
+        .ok_or(KeeperError::TooManyWatched)? = (life, then);
+    desk.count += 1;
+    drop(desk);
+    ring();
+    Ok(())
 }
 
-enum Order {
-    Hold(&'static LifeWord),
-    OnDeath(&'static LifeWord, fn()),
-}
+/// A process watches its parent, and hardly anybody else.
+const MOST_WATCHED: usize = 8;
+const _: () = assert!(MOST_WATCHED <= MAX_LIVES);
 
-type Reply = SyncSender<Result<(), KeeperError>>;
+/// A life to watch, and what to do at its end.
+type Watched = (&'static LifeWord, fn());
 
-/// What was asked and not yet done, and in which incarnation of the process a keeper runs.
+/// What the keeper is to do, and in which incarnation of the process it runs. Of fixed size, for the
+/// keeper takes no memory.
 struct Desk {
-    orders: Vec<(Order, Reply)>,
     staffed_in: Option<u32>,
+    /// To hold; one at a time.
+    order: Option<&'static LifeWord>,
+    /// Whether it is held.
+    answer: Option<bool>,
+    /// The first `count` are watched.
+    watched: [Watched; MOST_WATCHED],
+    count: usize,
 }
+
+const NOBODY: Watched = {
+    static NEVER: LifeWord = LifeWord::new();
+    fn nothing() {}
+    (&NEVER, nothing)
+};
 
 static DESK: Mutex<Desk> = Mutex::new(Desk {
-    orders: Vec::new(),
     staffed_in: None,
+    order: None,
+    answer: None,
+    watched: [NOBODY; MOST_WATCHED],
+    count: 0,
 });
 
-/// Counts the orders; the keeper sleeps on it.
-static BELL: AtomicU32 = AtomicU32::new(0);
+/// Held by who has an order on the desk.
+static ASKING: Mutex<()> = Mutex::new(());
 
-fn ask(order: Order) -> Result<(), KeeperError> {
-    let (reply, answer) = sync_channel(1);
-    {
-        let mut desk = DESK.lock().unwrap_or_else(PoisonError::into_inner);
-        // A forked child has the parent's memory and not its threads.
-        if desk.staffed_in != Some(incarnation()) {
-            desk.orders.clear();
-            start()?;
-            desk.staffed_in = Some(incarnation());
-        }
-        desk.orders.push((order, reply));
+/// Counts what was laid on the desk; the keeper sleeps on it.
+static BELL: AtomicU32 = AtomicU32::new(0);
+/// Counts the answers; who asked sleeps on it.
+static ANSWERS: AtomicU32 = AtomicU32::new(0);
+
+static KEEPER: Resident = Resident {
+    name: c"manyhands-keeper",
+    life: keep,
+};
+
+/// The desk, with a keeper behind it.
+fn desk() -> Result<MutexGuard<'static, Desk>, KeeperError> {
+    let mut desk = DESK.lock().unwrap_or_else(PoisonError::into_inner);
+    // A forked child has the parent's memory and not its threads.
+    if desk.staffed_in != Some(incarnation()) {
+        desk.order = None;
+        desk.count = 0;
+        start_resident(&KEEPER).map_err(|refused| KeeperError::Os(refused.source))?;
+        desk.staffed_in = Some(incarnation());
     }
+    Ok(desk)
+}
+
+fn ring() {
     // Release: pairs with the Acquire in `keep`.
     BELL.fetch_add(1, Release);
     futex::wake_all(&BELL, Scope::Private);
-    match answer.recv() {
-        Ok(done) => done,
-        Err(_) => unreachable!("the keeper answers every order and never ends"),
-    }
 }
 
-fn start() -> Result<(), KeeperError> {
-    let builder = thread::Builder::new()
-        .name("manyhands-keeper".into())
-        .stack_size(64 << 10);
-    signals::blocked(|| builder.spawn(keep))
-        .map(drop)
-        .map_err(KeeperError::Os)
-}
-
-fn keep() {
-    let mut watched: Vec<(&'static LifeWord, fn())> = Vec::new();
+fn keep() -> ! {
     loop {
-        // Acquire: pairs with the Release in `ask`.
+        // Acquire: pairs with the Release in `ring`.
         let seen = BELL.load(Acquire);
-        let orders = {
-            let mut desk = DESK.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut desk.orders)
-        };
-        for (order, reply) in orders {
-            // The asker waits for the reply, so it can be sent.
-            let _ = reply.send(obey(order, &mut watched));
-        }
-        let lives: Vec<&LifeWord> = watched.iter().map(|(life, _)| *life).collect();
+        let (watched, count) = read_desk();
         let bell = Watch {
             word: &BELL,
             expected: seen,
             scope: Scope::Private,
         };
-        if let WaitEnd::Death(index) = wait(bell, &lives, Deadline::NEVER) {
-            let (_, then) = watched.swap_remove(index);
+        let lives = watched.map(|(life, _)| life);
+        if let WaitEnd::Death(index) = wait(bell, &lives[..count], Deadline::NEVER) {
+            forget(index);
+            let (_, then) = watched[index];
             then();
         }
     }
 }
 
-fn obey(order: Order, watched: &mut Vec<(&'static LifeWord, fn())>) -> Result<(), KeeperError> {
-    match order {
-        Order::Hold(life) if life.hold() => Ok(()),
-        Order::Hold(_) => Err(KeeperError::NotVacant),
-        Order::OnDeath(..) if watched.len() == MAX_LIVES => Err(KeeperError::TooManyWatched),
-        Order::OnDeath(life, then) => {
-            watched.push((life, then));
-            Ok(())
-        }
+/// Does what is ordered; gives what is to be watched.
+fn read_desk() -> ([Watched; MOST_WATCHED], usize) {
+    let mut desk = DESK.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(life) = desk.order.take() {
+        desk.answer = Some(life.hold());
+        // Release: pairs with the Acquire in `hold`.
+        ANSWERS.fetch_add(1, Release);
+        futex::wake_all(&ANSWERS, Scope::Private);
     }
+    (desk.watched, desk.count)
+}
+
+/// Takes one off the list; the keeper alone does, so that nothing before it has moved meanwhile.
+fn forget(index: usize) {
+    let mut desk = DESK.lock().unwrap_or_else(PoisonError::into_inner);
+    desk.count -= 1;
+    let last = desk.count;
+    desk.watched.swap(index, last);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
     use super::*;
 
     #[test]
