@@ -36,6 +36,9 @@ pub enum ArenaError {
     /// This process is a member of a family already.
     #[error("this process has an arena already")]
     AlreadyJoined,
+    /// There is no map to sit down in: [`prepare`](crate::arena::prepare) was not called.
+    #[error("the arena was not prepared in this process")]
+    NotPrepared,
     /// The seat is no longer reserved: the parent has died or released it, or somebody took it.
     #[error("seat {slot} is not reserved for this process")]
     SeatGone {

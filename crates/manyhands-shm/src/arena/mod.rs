@@ -17,7 +17,8 @@ use std::sync::atomic::Ordering::Release;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::process::{Identity, Pidfd};
-use manyhands_sync::keeper;
+use manyhands_sync::keeper::{self, KeeperError};
+use manyhands_sync::life::LifeWord;
 use manyhands_sync::member;
 use manyhands_sync::raw::ShortGuard;
 
@@ -42,6 +43,8 @@ const WINDOW_LENGTHS: [u64; 5] = [64 << 30, 16 << 30, 4 << 30, 1 << 30, 256 << 2
 
 /// The family's arena as this process sees it.
 static FAMILY: OnceLock<&'static Arena> = OnceLock::new();
+/// Mapped, but not joined yet.
+static PREPARED: Mutex<Option<Memory>> = Mutex::new(None);
 /// Held while the arena is made or joined, so that several threads make only one.
 static MAKING: Mutex<()> = Mutex::new(());
 
@@ -134,23 +137,50 @@ pub fn found(window: u64, windows: u32) -> Result<&'static Arena, ArenaError> {
 /// came: the child has nobody to work for and ends. Other errors when `fd` is no arena, when it
 /// cannot be mapped, or when this process has an arena already.
 pub fn join(fd: OwnedFd, seat: Seat) -> Result<&'static Arena, ArenaError> {
-    join_until(fd, seat, end_with_parent)
+    prepare(fd)?;
+    let arena = sit(seat, keeper::hold)?;
+    arena.follow(seat, None)?;
+    Ok(arena)
 }
 
-/// As [`join`], but instead of the kill, `then` is called when the parent has died. It must see to it
-/// that this process ends soon, and return at once: it runs on a thread of this library, with all
-/// signals blocked.
+/// Maps the family's arena without a seat in it: for a process whose forks will be members, so that
+/// none of them has to map it. Do it once, and then [`join_here`] in the fork.
 ///
 /// # Errors
 ///
-/// As [`join`].
-pub fn join_until(fd: OwnedFd, seat: Seat, then: fn()) -> Result<&'static Arena, ArenaError> {
+/// As [`join`], but for those that concern the seat.
+pub fn prepare(fd: OwnedFd) -> Result<(), ArenaError> {
+    let memory = Memory::attach(fd)?;
+    *lock(&PREPARED) = Some(memory);
+    Ok(())
+}
+
+/// As [`join`], of what was [prepared](prepare), and with the calling thread in the place of a new
+/// one that keeps this process's life: the family takes the end of that thread for the end of the
+/// process. It must be one that ends with the process, such as the first.
+///
+/// What becomes of this process when its parent dies is to be said next, by [`Arena::follow`].
+///
+/// # Errors
+///
+/// As [`join`]; [`ArenaError::NotPrepared`].
+pub fn join_here(seat: Seat) -> Result<&'static Arena, ArenaError> {
+    sit(seat, |life| {
+        let held = life.hold();
+        held.then_some(()).ok_or(KeeperError::NotVacant)
+    })
+}
+
+/// How a process comes to hold its life word.
+type HoldLife = fn(&'static LifeWord) -> Result<(), KeeperError>;
+
+fn sit(seat: Seat, hold: HoldLife) -> Result<&'static Arena, ArenaError> {
     let _making = lock(&MAKING);
     if FAMILY.get().is_some() {
         return Err(ArenaError::AlreadyJoined);
     }
-    let arena = Arena::sit_down(Memory::attach(fd)?, seat)?;
-    arena.follow_parent(seat, then)?;
+    let memory = lock(&PREPARED).take().ok_or(ArenaError::NotPrepared)?;
+    let arena = Arena::sit_down(memory, seat, hold)?;
     member::install(arena);
     Ok(FAMILY.get_or_init(|| arena))
 }
@@ -189,14 +219,14 @@ impl Arena {
     }
 
     /// Takes a reserved seat and holds its life word.
-    fn sit_down(memory: Memory, seat: Seat) -> Result<&'static Arena, ArenaError> {
+    fn sit_down(memory: Memory, seat: Seat, hold: HoldLife) -> Result<&'static Arena, ArenaError> {
         let arena = Arena::new(memory, seat.participant());
         if !arena.take_seat(seat) {
             return Err(ArenaError::SeatGone {
                 slot: seat.participant().slot(),
             });
         }
-        keeper::hold(&arena.memory.seat(arena.me.slot()).life)?;
+        hold(&arena.memory.seat(arena.me.slot()).life)?;
         Ok(arena)
     }
 
@@ -209,8 +239,15 @@ impl Arena {
         }))
     }
 
-    /// Has `then` end this process when its parent's life ends.
-    fn follow_parent(&self, seat: Seat, then: fn()) -> Result<(), ArenaError> {
+    /// Has `then` called when this process's parent has died. It must see to it that this process ends
+    /// soon, and return at once: it runs on a thread of this library, with all signals blocked. With
+    /// `None`, the process is killed. For who has [joined on a thread of its own](join_here).
+    ///
+    /// # Errors
+    ///
+    /// [`ArenaError::ParentGone`], or when the system refuses a thread.
+    pub fn follow(&self, seat: Seat, then: Option<fn()>) -> Result<(), ArenaError> {
+        let then = then.unwrap_or(end_with_parent);
         let parent = seat.parent();
         let gone = || ArenaError::ParentGone {
             slot: seat.participant().slot(),

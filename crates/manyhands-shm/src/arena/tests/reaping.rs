@@ -171,7 +171,8 @@ fn seat_that_was_ended_too_early_is_not_reused() {
     let arena = root(1 << 20);
     let seat = arena.reserve_seat().expect("a seat");
     let fd = arena.as_fd().try_clone_to_owned().expect("a descriptor");
-    let child = Arena::sit_down(Memory::attach(fd).expect("an arena"), seat).expect("reserved");
+    let child = Arena::sit_down(Memory::attach(fd).expect("an arena"), seat, keeper::hold)
+        .expect("reserved");
     arena.end_seat(child.me().slot(), arena.seat_word(child.me().slot()));
     arena.sweep();
     assert_eq!(

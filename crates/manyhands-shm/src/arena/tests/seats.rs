@@ -26,10 +26,9 @@ fn child_on_a_seat_holds_its_life_word() {
     let arena = root(1 << 20);
     let seat = arena.reserve_seat().expect("a seat");
     let fd = arena.as_fd().try_clone_to_owned().expect("a descriptor");
-    let child = Arena::sit_down(Memory::attach(fd).expect("an arena"), seat).expect("reserved");
-    child
-        .follow_parent(seat, end_with_parent)
-        .expect("the parent lives");
+    let child = Arena::sit_down(Memory::attach(fd).expect("an arena"), seat, keeper::hold)
+        .expect("reserved");
+    child.follow(seat, None).expect("the parent lives");
     assert!(arena.life(child.me()).is_some_and(|life| life.is_alive()));
     assert_eq!(arena.identity(child.me()), Some(Identity::current()));
     arena.reap(child.me());
@@ -68,7 +67,7 @@ fn child_that_came_before_its_parent_was_reaped_keeps_its_seat_but_cannot_follow
     arena.reap(parent.me());
     assert!(arena.is_alive(child.me()));
     assert!(matches!(
-        child.follow_parent(seat, end_with_parent),
+        child.follow(seat, None),
         Err(ArenaError::ParentGone { .. })
     ));
 }
