@@ -5,6 +5,7 @@
 //! that a machine that becomes slower or faster does so for all; the ratio is that of each round, and
 //! of these the median.
 
+pub mod bare_zygote;
 pub mod figure;
 pub mod machine;
 pub mod scenarios;

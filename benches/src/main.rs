@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use manyhands_benches::{machine, measure, scenarios, table};
+use manyhands_benches::{bare_zygote, machine, measure, scenarios, table};
 
 const HELP: &str = "cargo xtask bench [--peers] [--limits] [--only SCENARIO]";
 
@@ -21,6 +21,12 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(bare_zygote::ARGUMENT) {
+        return match bare_zygote::serve() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let Some(options) = options() else {
         eprintln!("{HELP}");
         return ExitCode::from(2);

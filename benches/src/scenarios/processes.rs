@@ -6,6 +6,7 @@ use std::time::Instant;
 use manyhands_executor::{Executor, ProcessPoolExecutor, TaskError, ThreadPoolExecutor};
 use manyhands_process::{Process, StartMethod};
 
+use crate::bare_zygote::BareZygote;
 use crate::{Broken, Contender, Role, Scenario};
 
 /// What [`Command`] starts: about the smallest program there is.
@@ -24,6 +25,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             contenders: vec![
                 start("Process, Zygote", StartMethod::Zygote),
                 start("Process, Exec", StartMethod::Exec),
+                bare("bare clone3 zygote"),
                 command("std Command, `true`"),
             ],
             limit: Some(1.0),
@@ -76,6 +78,23 @@ fn start(name: &'static str, method: StartMethod) -> Contender {
         for number in 0..count {
             let mut process = builder.spawn(add_one, (number,)).map_err(|e| said(&e))?;
             if process.join().map_err(|e| said(&e))? != number + 1 {
+                return Err("gave another value".to_owned());
+            }
+        }
+        Ok(start.elapsed())
+    })
+}
+
+fn bare(name: &'static str) -> Contender {
+    let mut zygote = None;
+    Contender::new(name, Role::Peer, move |count| {
+        let zygote = match &zygote {
+            Some(zygote) => zygote,
+            None => zygote.insert(BareZygote::start().map_err(|e| said(&e))?),
+        };
+        let start = Instant::now();
+        for number in 0..count {
+            if zygote.add_one(number).map_err(|e| said(&e))? != number + 1 {
                 return Err("gave another value".to_owned());
             }
         }

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use manyhands_os::{OsError, fault, image, setup, start};
-use manyhands_shm::arena::{Arena, Participant};
+use manyhands_os::{Deadline, OsError, fault, image, process, setup, start, thread};
+use manyhands_shm::arena::{self, Arena, Participant};
 use manyhands_shm::handoff::{self, Parcel};
 
 use crate::active_threads::in_main_thread;
@@ -15,7 +15,7 @@ use crate::code::{CallError, Trampoline};
 use crate::current_process::ParentProcess;
 use crate::entry::{self, LOST};
 use crate::inherited;
-use crate::message::{self, Order, Preload, Refusal, Reply};
+use crate::message::{self, Order, Preload, RawOrder, Refusal, Reply};
 use crate::orphan;
 use crate::page::{Kind, Page, copy_into};
 use crate::panics::{self, Panic, run_caught};
@@ -48,18 +48,36 @@ pub(crate) fn first_thread_name() -> Option<&'static str> {
     NAME.get().filter(|_| in_main_thread()).map(String::as_str)
 }
 
-/// Receives the order, runs the function, hands the result over, and exits.
-pub(crate) fn main(socket: OwnedFd) -> ! {
+/// The life of a fork of the zygote: the first of what came with the order is its socket.
+pub(crate) fn start_as_fork(order: &RawOrder, mut descriptors: Vec<OwnedFd>) -> ! {
+    if descriptors.is_empty() {
+        start::exit_at_once(LOST);
+    }
+    let socket = descriptors.remove(0);
+    main(socket, order, descriptors)
+}
+
+/// The life of a fresh image, with its order in the socket, and the arena behind what came with it.
+pub(crate) fn start_as_image(socket: OwnedFd) -> ! {
+    let mut order = RawOrder::new();
+    // The parent has given up, or is gone.
+    let Some(mut descriptors) = order.hear(socket.as_fd()) else {
+        start::exit_at_once(LOST);
+    };
+    let arena = descriptors.pop().ok_or_else(|| unready("no arena came"));
+    match arena.and_then(|arena| arena::prepare(arena).map_err(unready)) {
+        Ok(()) => main(socket, &order, descriptors),
+        Err(refusal) => refuse(&socket, refusal),
+    }
+}
+
+/// Reads the order, runs the function, hands the result over, and exits.
+fn main(socket: OwnedFd, order: &RawOrder, descriptors: Vec<OwnedFd>) -> ! {
     // A zygote without standard streams may have received it under the number of one.
     let Ok(socket) = setup::above_streams(socket) else {
         start::exit_at_once(LOST);
     };
-    let hello = Reply::Hello {
-        pid: std::process::id(),
-    };
-    // A parent that is gone shows at the next step.
-    let _ = message::tell(socket.as_fd(), &hello, &[]);
-    match Ready::prepare(&socket) {
+    match Ready::prepare(order, descriptors) {
         Ok(ready) => ready.run(socket),
         Err(refusal) => refuse(&socket, refusal),
     }
@@ -79,16 +97,15 @@ struct Ready {
 }
 
 impl Ready {
-    fn prepare(socket: &OwnedFd) -> Result<Self, Refusal> {
-        let Some((envelope, descriptors)) = message::hear_order(socket.as_fd()) else {
-            // The parent has given up, or is gone.
-            start::exit_at_once(LOST);
-        };
+    fn prepare(order: &RawOrder, descriptors: Vec<OwnedFd>) -> Result<Self, Refusal> {
+        let envelope = order
+            .read()
+            .ok_or_else(|| unready("what came is no order"))?;
+        // First of all, so that the family sees it live, and die. This thread ends with the process.
+        let arena = arena::join_here(envelope.seat).map_err(unready)?;
         let on_parent_death = envelope.settings.on_parent_death;
-        let mut descriptors = envelope.settings.apply(descriptors).map_err(unready)?;
-        let arena_fd = descriptors.pop().ok_or_else(|| unready("no arena came"))?;
-        inherited::keep(descriptors);
-        let arena = orphan::join(arena_fd, envelope.seat, on_parent_death).map_err(unready)?;
+        inherited::keep(envelope.settings.apply(descriptors).map_err(unready)?);
+        orphan::follow(arena, envelope.seat, on_parent_death).map_err(unready)?;
         let order: Order = handoff::unpack(&envelope.order).map_err(unready)?;
         let page = Page::attach(order.page, order.argument_len)
             .ok_or_else(|| unready("the page is too short"))?
@@ -191,10 +208,20 @@ fn begin(socket: &OwnedFd, page: &Page) {
 /// Relaxed: touched by that thread only.
 static IS_WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// Does once in a zygote what is the same in all its children.
+/// Does once in a zygote what is the same in all its children: each page that is not touched in a
+/// child saves it a fault, two microseconds.
 pub(crate) fn prepare_in_zygote() -> Result<(), OsError> {
+    // Registers what a fork has to forget.
+    process::thread_id();
+    // Finds the system's clock.
+    Deadline::now();
+    // Twice: the second finds the stack of the first, which takes another way.
+    thread::rehearse()?;
+    thread::rehearse()?;
+    panics::tell(note_panic);
     // The program's load base is looked up at the first place.
-    let _ = image::place_of(main as fn(OwnedFd) -> ! as *const ());
+    let _ = image::place_of(start_as_image as fn(OwnedFd) -> ! as *const ());
+    fault::prepare(std::thread::panicking)?;
     watch_stack()
 }
 
@@ -208,13 +235,15 @@ fn watch_stack() -> Result<(), OsError> {
 /// Sees to it that a fault and a fatal panic leave a note in the page.
 fn watch_faults(page: &'static Page) -> Result<(), Refusal> {
     PAGE.get_or_init(|| page);
-    panics::tell(|panic| {
-        if let Some(page) = PAGE.get() {
-            page.words().panic.write(panic);
-        }
-    });
+    panics::tell(note_panic);
     watch_stack().map_err(unready)?;
     fault::install(&page.words().fault, std::thread::panicking).map_err(unready)
+}
+
+fn note_panic(panic: &Panic) {
+    if let Some(page) = PAGE.get() {
+        page.words().panic.write(panic);
+    }
 }
 
 fn unready(reason: impl ToString) -> Refusal {

@@ -94,7 +94,7 @@ extern "C" fn hook(
         start::exit_at_once(LOST);
     };
     match task.role {
-        Role::Child => child::main(socket),
+        Role::Child => child::start_as_image(socket),
         Role::Zygote => zygote::server::main(socket),
     }
 }

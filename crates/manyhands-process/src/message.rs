@@ -1,8 +1,9 @@
 //! What a parent, its zygote and a child in the making say to each other over sockets.
 //!
-//! The order lies in the child's socket before there is a child, with the arena's descriptor. It has
-//! two layers: the seat can be read at once; the rest holds a handle to shared memory, which can
-//! be read only after the seat was taken.
+//! The order is there before there is a child: the zygote receives it and leaves it to its fork; that of
+//! a fresh image lies in its socket, with the arena's descriptor. It has two layers: the seat can be
+//! read at once; the rest holds a handle to shared memory, which can be read only after the seat was
+//! taken.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::code::{Code, Trampoline};
 use crate::current_process::ParentProcess;
+use crate::exit::SpawnError;
 use crate::limits::Limits;
 use crate::panics::Panic;
 use crate::settings::Settings;
@@ -24,7 +26,7 @@ use crate::settings::Settings;
 /// No message is longer: paths and names are the only parts of open length.
 const LONGEST: usize = 16 << 10;
 /// No order is longer: it may hold an environment. As long as this, the buffer is fresh memory, of
-/// which only the pages are touched that are written.
+/// which only the pages are touched that are written; a fork shares them.
 const LONGEST_ORDER: usize = 160 << 10;
 
 /// The outer layer of an order.
@@ -52,8 +54,6 @@ pub(crate) struct Order {
 /// What a child tells before it runs its function.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// It exists; so that it is found even if its zygote dies before it can tell.
-    Hello { pid: u32 },
     /// The arguments are unpacked.
     Running,
     /// It cannot do what it was ordered, and exits.
@@ -100,7 +100,7 @@ pub(crate) fn resolve(code: Code, library: Option<&Path>) -> Result<Trampoline, 
     code.resolve().map_err(|e| e.to_string())
 }
 
-/// What a zygote answers to its preloads, and then to each request (a byte and a child's socket).
+/// What a zygote answers to its preloads, and then to each request (an order and a child's socket).
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ZygoteReply {
     Ready,
@@ -124,7 +124,7 @@ pub(crate) fn tell<T: Serialize>(
     tell_up_to(socket, message, descriptors, LONGEST)
 }
 
-/// Sends an order to a child, of which it has the socket or will.
+/// Sends an order: to a zygote, or into the socket of a child that will be there.
 pub(crate) fn order(
     socket: BorrowedFd<'_>,
     envelope: &Envelope,
@@ -154,22 +154,50 @@ pub(crate) enum TellError {
     Os(manyhands_os::OsError),
 }
 
+impl From<TellError> for SpawnError {
+    fn from(error: TellError) -> Self {
+        match error {
+            TellError::Os(source) => Self::Os(source),
+            TellError::TooLong | TellError::Unencodable => Self::Setup {
+                reason: "its name, directory and environment are too long".to_owned(),
+            },
+        }
+    }
+}
+
 /// Receives one message; `None` at the end, or when what came is no such message.
 pub(crate) fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<(T, Vec<OwnedFd>)> {
-    hear_up_to(socket, LONGEST)
-}
-
-/// Receives an order; `None` as in [`hear`].
-pub(crate) fn hear_order(socket: BorrowedFd<'_>) -> Option<(Envelope, Vec<OwnedFd>)> {
-    hear_up_to(socket, LONGEST_ORDER)
-}
-
-fn hear_up_to<T: DeserializeOwned>(
-    socket: BorrowedFd<'_>,
-    longest: usize,
-) -> Option<(T, Vec<OwnedFd>)> {
-    let mut buffer = vec![0; longest];
+    let mut buffer = vec![0; LONGEST];
     let (len, descriptors) = receive(socket, &mut buffer).ok()?;
     let message = handoff::unpack(buffer.get(..len).filter(|bytes| !bytes.is_empty())?).ok()?;
     Some((message, descriptors))
+}
+
+/// An order as it came, which is read by who will do it.
+#[derive(Debug)]
+pub(crate) struct RawOrder {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl RawOrder {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            buffer: vec![0; LONGEST_ORDER],
+            len: 0,
+        }
+    }
+
+    /// Receives the next one, with its descriptors; `None` at the end.
+    pub(crate) fn hear(&mut self, socket: BorrowedFd<'_>) -> Option<Vec<OwnedFd>> {
+        let (len, descriptors) = receive(socket, &mut self.buffer).ok()?;
+        self.len = len;
+        (len > 0).then_some(descriptors)
+    }
+
+    /// What it says; `None` when it is none.
+    pub(crate) fn read(&self) -> Option<Envelope> {
+        handoff::unpack(self.buffer.get(..self.len)?).ok()
+    }
 }

@@ -1,6 +1,5 @@
 //! What becomes of a process whose parent has died.
 
-use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use manyhands_os::process::Pidfd;
 use manyhands_os::{Deadline, signals};
 use manyhands_shm::ArenaError;
-use manyhands_shm::arena::{self, Arena, Seat};
+use manyhands_shm::arena::{Arena, Seat};
 use serde::{Deserialize, Serialize};
 
 const SIGTERM: i32 = 15;
@@ -34,17 +33,17 @@ pub enum OnParentDeath {
 /// How long this process may go on without its parent.
 static GRACE: OnceLock<Duration> = OnceLock::new();
 
-/// Joins the family, and ends as is chosen when the parent has died.
-pub(crate) fn join(
-    fd: OwnedFd,
+/// Has this member of the family end as is chosen when its parent has died.
+pub(crate) fn follow(
+    arena: &Arena,
     seat: Seat,
     on_parent_death: OnParentDeath,
-) -> Result<&'static Arena, ArenaError> {
+) -> Result<(), ArenaError> {
     match on_parent_death {
-        OnParentDeath::Kill => arena::join(fd, seat),
+        OnParentDeath::Kill => arena.follow(seat, None),
         OnParentDeath::Terminate { grace } => {
             GRACE.get_or_init(|| grace);
-            arena::join_until(fd, seat, terminate)
+            arena.follow(seat, Some(terminate))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Starting a child: from an order in a socket to a child that runs its function.
 //!
-//! 1. The parent reserves a seat in the arena, makes the page with the arguments, and sends the
-//!    order into one end of a socket pair.
-//! 2. A process is made that has the other end: by exec, or by the zygote's fork.
+//! 1. The parent reserves a seat in the arena, makes the page with the arguments, and a socket pair.
+//! 2. A process is made that has the other end, and the order: by the zygote, which is sent both and
+//!    forks; or by exec, with the order in the socket.
 //! 3. The child reads the order, sits down, unpacks the arguments, says so, and waits for the
 //!    parent's word in the page.
 //! 4. The parent, which has the child's pidfd by now, gives the word.
@@ -28,9 +28,9 @@ use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
 use crate::limits::Limits;
 use crate::member::Member;
-use crate::message::{self, Envelope, Order, Preload, Refusal, Reply, TellError};
+use crate::message::{self, Envelope, Order, Preload, Refusal, Reply};
 use crate::page::Page;
-use crate::settings::{Change, Settings};
+use crate::settings::Settings;
 use crate::streams::{Ends, Stdio, Streams};
 use crate::zygote;
 
@@ -127,11 +127,13 @@ impl From<SpawnError> for MakeError {
     }
 }
 
-/// An order that lies in its socket.
+/// All that a child needs, and no child yet.
 struct Start {
     place: Place,
     ours: OwnedFd,
     theirs: OwnedFd,
+    envelope: Envelope,
+    streams: Streams,
     ends: Ends,
     /// Keep the page alive until the child has it.
     _holds: Holds,
@@ -154,17 +156,6 @@ impl Start {
         };
         let (streams, ends) = Streams::open(&options.stdio)?;
         let parcel = handoff::pack(&order).map_err(SpawnError::Unencodable)?;
-        let seat = arena.reserve_seat()?;
-        // From here on the place is cleaned when the start is dropped.
-        let start = Self {
-            place: Place { seat, page },
-            ours,
-            theirs,
-            ends,
-            _holds: parcel.holds,
-        };
-        // A seat that was reserved just now is not gone.
-        let _ = start.place.page.region().hold_for(seat.participant());
         let mut settings = Settings {
             streams: streams.sources,
             ..options.settings.clone()
@@ -173,35 +164,26 @@ impl Start {
             // It starts with them.
             settings.environment.clear();
         }
-        let envelope = Envelope {
-            seat,
-            settings,
-            order: parcel.bytes,
-        };
-        let inherited = options
-            .inherited
-            .iter()
-            .map(|descriptor| descriptor.as_fd());
-        let descriptors: Vec<_> = streams
-            .given()
-            .chain(inherited)
-            .chain([arena.as_fd()])
-            .collect();
-        match message::order(start.ours.as_fd(), &envelope, &descriptors) {
-            Ok(()) => Ok(start),
-            Err(TellError::Os(source)) => Err(start.fail(SpawnError::Os(source))),
-            Err(TellError::TooLong | TellError::Unencodable) => {
-                let reason = "its name, directory and environment are too long".to_owned();
-                Err(start.fail(SpawnError::Setup { reason }))
-            }
-        }
+        let seat = arena.reserve_seat()?;
+        // From here on the place is to be cleaned. A seat that was reserved just now is not gone.
+        let _ = page.region().hold_for(seat.participant());
+        Ok(Self {
+            place: Place { seat, page },
+            ours,
+            theirs,
+            envelope: Envelope {
+                seat,
+                settings,
+                order: parcel.bytes,
+            },
+            streams,
+            ends,
+            _holds: parcel.holds,
+        })
     }
 
     fn make_process(self, options: &Options, deadline: Deadline) -> Result<Started, MakeError> {
-        let made = match options.method {
-            StartMethod::Exec => exec(&self.theirs, &options.settings.environment),
-            StartMethod::Zygote => zygote::fork(self.theirs.as_fd(), deadline),
-        };
+        let made = self.have_made(options, deadline);
         match made {
             Ok((pid, pidfd)) => {
                 self.place.page.words().go();
@@ -219,9 +201,25 @@ impl Start {
         }
     }
 
-    fn fail(self, error: SpawnError) -> SpawnError {
-        self.place.clean();
-        error
+    fn have_made(&self, options: &Options, deadline: Deadline) -> Result<(u32, Pidfd), MakeError> {
+        let inherited = options.inherited.iter().map(|fd| fd.as_fd());
+        let descriptors = self.streams.given().chain(inherited);
+        match options.method {
+            StartMethod::Exec => {
+                let arena = arena::family().map_err(SpawnError::from)?;
+                let descriptors: Vec<_> = descriptors.chain([arena.as_fd()]).collect();
+                message::order(self.ours.as_fd(), &self.envelope, &descriptors)
+                    .map_err(SpawnError::from)?;
+                let changes = &options.settings.environment;
+                let pid = entry::start_image(Role::Child, self.theirs.as_fd(), changes)?;
+                Ok((pid, Pidfd::open(pid)?))
+            }
+            StartMethod::Zygote => {
+                let theirs = [self.theirs.as_fd()].into_iter();
+                let descriptors: Vec<_> = theirs.chain(descriptors).collect();
+                zygote::fork(&self.envelope, &descriptors, deadline)
+            }
+        }
     }
 
     /// No process is known; but a zygote that was killed may have forked one.
@@ -230,32 +228,26 @@ impl Start {
             place,
             ours,
             theirs,
-            ends: _,
             _holds,
+            ..
         } = self;
         place.page.words().cancel();
         drop(theirs);
-        // Such a child says hello, or closes its end by ending; without one, the end is at once.
+        // Such a child closes its end when it reads the word, and has sat down before. Without one,
+        // the end is at once.
         let deadline = Deadline::after(END_TIME);
-        while poll_readable(&[ours.as_fd()], deadline).is_ok_and(|ready| ready[0]) {
-            match message::hear::<Reply>(ours.as_fd()) {
-                Some((Reply::Hello { pid }, _)) => {
-                    if let Ok(pidfd) = Pidfd::open(pid).map(Arc::new) {
-                        let place = Some(place);
-                        return abandoned::leave(Abandoned { pidfd, place });
-                    }
-                }
-                Some(_) => {}
-                None => break,
-            }
+        while poll_readable(&[ours.as_fd()], deadline).is_ok_and(|ready| ready[0])
+            && message::hear::<Reply>(ours.as_fd()).is_some()
+        {}
+        if let Some(identity) = place.seat.participant().identity()
+            && let Ok(pidfd) = Pidfd::open(identity.pid).map(Arc::new)
+            && identity.is_running()
+        {
+            let place = Some(place);
+            return abandoned::leave(Abandoned { pidfd, place });
         }
         place.clean();
     }
-}
-
-fn exec(theirs: &OwnedFd, changes: &[Change]) -> Result<(u32, Pidfd), MakeError> {
-    let pid = entry::start_image(Role::Child, theirs.as_fd(), changes)?;
-    Ok((pid, Pidfd::open(pid)?))
 }
 
 /// A child that gets ready.
@@ -268,24 +260,21 @@ struct Started {
 
 impl Started {
     fn wait_running(self, deadline: Deadline) -> Result<(Member, Ends), SpawnError> {
-        loop {
-            let descriptors = [self.socket.as_fd(), self.member.as_fd()];
-            let ready = match poll_readable(&descriptors, deadline) {
-                Ok(ready) => ready,
-                Err(source) => return Err(self.end(SpawnError::Os(source))),
-            };
-            if !ready[0] && !ready[1] {
-                return Err(self.end(SpawnError::TimedOut));
-            }
-            if !ready[0] {
-                return Err(self.died());
-            }
-            match message::hear::<Reply>(self.socket.as_fd()) {
-                Some((Reply::Hello { .. }, _)) => {}
-                Some((Reply::Running, _)) => return Ok((self.member, self.ends)),
-                Some((Reply::Refused(refusal), _)) => return Err(self.end(refusal.into())),
-                None => return Err(self.died()),
-            }
+        let descriptors = [self.socket.as_fd(), self.member.as_fd()];
+        let ready = match poll_readable(&descriptors, deadline) {
+            Ok(ready) => ready,
+            Err(source) => return Err(self.end(SpawnError::Os(source))),
+        };
+        if !ready[0] && !ready[1] {
+            return Err(self.end(SpawnError::TimedOut));
+        }
+        if !ready[0] {
+            return Err(self.died());
+        }
+        match message::hear::<Reply>(self.socket.as_fd()) {
+            Some((Reply::Running, _)) => Ok((self.member, self.ends)),
+            Some((Reply::Refused(refusal), _)) => Err(self.end(refusal.into())),
+            None => Err(self.died()),
         }
     }
 

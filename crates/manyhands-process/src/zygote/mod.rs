@@ -11,13 +11,14 @@ use std::time::Duration;
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::process::Pidfd;
 use manyhands_os::{Deadline, OsError};
+use manyhands_shm::arena;
 
 use crate::abandoned::{self, Abandoned};
 use crate::callable::Callable;
 use crate::code::Code;
 use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
-use crate::message::{self, Preload, TellError, ZygoteReply};
+use crate::message::{self, Envelope, Preload, TellError, ZygoteReply};
 use crate::spawn::MakeError;
 
 /// This process's zygote; see [`StartMethod::Zygote`](crate::StartMethod::Zygote).
@@ -105,6 +106,7 @@ impl Zygote {
     }
 
     fn start(preloads: &[Code], deadline: Deadline) -> Result<Self, MakeError> {
+        let arena = arena::family().map_err(SpawnError::from)?;
         let (socket, theirs) = entry::socket_pair()?;
         let surroundings = surroundings();
         let pid = entry::start_image(Role::Zygote, theirs.as_fd(), &[])?;
@@ -116,8 +118,8 @@ impl Zygote {
             surroundings,
         };
         let preloads: Vec<Preload> = preloads.iter().copied().map(Preload::of).collect();
-        let answer = zygote.ask(&preloads, &[], deadline);
-        match answer {
+        let told = message::tell(zygote.socket.as_fd(), &preloads, &[arena.as_fd()]);
+        match zygote.answer(told, deadline) {
             Ok((ZygoteReply::Ready, _)) => Ok(zygote),
             Ok((ZygoteReply::PreloadFailed(reason), _)) => {
                 zygote.close();
@@ -132,21 +134,16 @@ impl Zygote {
         }
     }
 
-    /// Sends a message and waits for its answer.
-    fn ask<T: serde::Serialize>(
+    /// Waits for the answer to a message, if it was sent.
+    fn answer(
         &self,
-        message: &T,
-        descriptors: &[BorrowedFd<'_>],
+        told: Result<(), TellError>,
         deadline: Deadline,
     ) -> Result<(ZygoteReply, Vec<OwnedFd>), AskError> {
-        match message::tell(self.socket.as_fd(), message, descriptors) {
+        match told {
             Ok(()) => {}
             Err(TellError::Os(error)) if is_hang_up(&error) => return Err(AskError::Gone),
-            Err(TellError::Os(error)) => return Err(AskError::Spawn(error.into())),
-            Err(TellError::TooLong | TellError::Unencodable) => {
-                let reason = "too many functions to preload".to_owned();
-                return Err(AskError::Spawn(SpawnError::Preload { reason }));
-            }
+            Err(error) => return Err(AskError::Spawn(error.into())),
         }
         // Its children have its end of the socket too until they close it, so its own end shows
         // first in the pidfd.
@@ -186,8 +183,13 @@ impl Zygote {
     }
 }
 
-/// Has the zygote fork a child that gets `socket`; starts the zygote if need be.
-pub(crate) fn fork(socket: BorrowedFd<'_>, deadline: Deadline) -> Result<(u32, Pidfd), MakeError> {
+/// Has the zygote fork a child that gets the order with its descriptors, the first of which is the
+/// socket that it answers in; starts the zygote if need be.
+pub(crate) fn fork(
+    order: &Envelope,
+    descriptors: &[BorrowedFd<'_>],
+    deadline: Deadline,
+) -> Result<(u32, Pidfd), MakeError> {
     let mut client = client();
     client.has_started = true;
     if let Some(unfit) = client.zygote.take_if(|zygote| !zygote.is_fit()) {
@@ -197,7 +199,13 @@ pub(crate) fn fork(socket: BorrowedFd<'_>, deadline: Deadline) -> Result<(u32, P
         Some(zygote) => zygote,
         None => Zygote::start(&client.preloads, deadline)?,
     };
-    match zygote.ask(&REQUEST, &[socket], deadline) {
+    let told = message::order(zygote.socket.as_fd(), order, descriptors);
+    if let Err(error @ TellError::TooLong) = told {
+        // The zygote has heard nothing.
+        client.zygote = Some(zygote);
+        return Err(SpawnError::from(error).into());
+    }
+    match zygote.answer(told, deadline) {
         Ok((ZygoteReply::Started { pid }, mut descriptors)) if !descriptors.is_empty() => {
             client.zygote = Some(zygote);
             Ok((pid, Pidfd::from_fd(descriptors.swap_remove(0))))
@@ -216,9 +224,6 @@ pub(crate) fn fork(socket: BorrowedFd<'_>, deadline: Deadline) -> Result<(u32, P
         }
     }
 }
-
-/// A request has no content but the socket; one byte tells it from the end.
-const REQUEST: u8 = 1;
 
 fn is_hang_up(error: &OsError) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset};
