@@ -23,8 +23,20 @@ use manyhands_os::process::{Pidfd, Status};
 use manyhands_os::start::{self, Fork};
 use manyhands_os::{Deadline, OsError};
 
-/// The program's argument by which it is this zygote and no bench.
-pub const ARGUMENT: &str = "--bare-zygote";
+/// The environment variable by which a process is this zygote, and no bench.
+const MARKER: &str = "MANYHANDS_BARE_ZYGOTE";
+
+/// Before `main`, which is that of the benches or of their tests.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static HOOK: extern "C" fn() = hook;
+
+extern "C" fn hook() {
+    if std::env::var_os(MARKER).is_some() {
+        let served = serve();
+        start::exit_at_once(i32::from(served.is_err()));
+    }
+}
 
 const LEN: u64 = 4096;
 
@@ -60,7 +72,7 @@ impl BareZygote {
         let file = Memfd::create("bare", LEN)?;
         send(socket.as_fd(), b"memory", &[file.as_fd()])?;
         let process = Command::new("/proc/self/exe")
-            .arg(ARGUMENT)
+            .env(MARKER, "1")
             .stdin(theirs)
             .spawn()?;
         Ok(Self {
@@ -100,18 +112,14 @@ impl Drop for BareZygote {
 }
 
 /// What the zygote does, until its socket ends.
-///
-/// # Errors
-///
-/// When the system refuses.
-pub fn serve() -> Result<(), Box<dyn Error>> {
+fn serve() -> Result<(), Box<dyn Error>> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let (_, descriptors) = receive(socket.as_fd(), &mut [0; 8])?;
     let file = descriptors.into_iter().next().ok_or("no descriptor came")?;
     let words = words(&Memfd::from_fd(file)?)?;
     let mut number = [0; 8];
     while receive(socket.as_fd(), &mut number)?.0 == number.len() {
-        // SAFETY: called by `main` before there is another thread.
+        // SAFETY: called before `main`, when there is no other thread.
         match unsafe { start::fork_sibling() }? {
             Fork::New => {
                 words.value.store(u64::from_ne_bytes(number) + 1, Relaxed);

@@ -9,7 +9,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use manyhands_benches::{bare_zygote, machine, measure, scenarios, table};
+use manyhands_benches::{machine, measure, scenarios, table};
 
 const HELP: &str = "cargo xtask bench [--peers] [--limits] [--only SCENARIO]";
 
@@ -21,12 +21,6 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some(bare_zygote::ARGUMENT) {
-        return match bare_zygote::serve() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
-    }
     let Some(options) = options() else {
         eprintln!("{HELP}");
         return ExitCode::from(2);
@@ -64,9 +58,10 @@ fn run(options: &Options) -> Result<(), String> {
         all.retain(|scenario| scenario.name.contains(only.as_str()));
     }
     let mut outcomes = Vec::new();
-    for scenario in &mut all {
+    // By value: what a scenario holds is gone before the next one.
+    for mut scenario in all {
         eprintln!("{} ...", scenario.name);
-        outcomes.push(measure(scenario)?);
+        outcomes.push(measure(&mut scenario)?);
     }
     let table = table::draw(&outcomes);
     let machine = machine::describe();

@@ -8,6 +8,7 @@ mod python;
 mod queues;
 mod rescue;
 mod rings;
+mod starts;
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(memory::scenarios());
     all.extend(rings::scenarios());
     all.extend(queues::scenarios());
+    all.extend(starts::scenarios());
     all.extend(processes::scenarios());
     all
 }

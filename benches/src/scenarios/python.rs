@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::scenarios::{processes, queues, rings};
+use crate::scenarios::{processes, queues, rings, starts};
 use crate::{Contender, Role, Scenario};
 
 const SCRIPT: &str = "src/scenarios/python.py";
@@ -25,7 +25,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         scenario(
             "process started and joined, x 50",
             50,
-            processes::by_zygote(),
+            starts::by_zygote(),
             "start",
         ),
         scenario(
