@@ -153,9 +153,11 @@ impl Attributes {
     }
 
     fn set_signals(&mut self) -> Result<(), OsError> {
-        let (none, reset) = (signal_set(&[]), signal_set(&RESET));
+        // An interrupt waits until the process has chosen what to do on it.
+        let (blocked, reset) = (signal_set(&[libc::SIGINT]), signal_set(&RESET));
         // SAFETY: both are initialized.
-        let code = unsafe { libc::posix_spawnattr_setsigmask(&raw mut self.raw, &raw const none) };
+        let code =
+            unsafe { libc::posix_spawnattr_setsigmask(&raw mut self.raw, &raw const blocked) };
         check("posix_spawnattr_setsigmask", code)?;
         // SAFETY: both are initialized.
         let code =

@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::message::Preload;
 use crate::orphan::OnParentDeath;
 use crate::process::Process;
-use crate::settings::{Change, Settings};
+use crate::settings::{Change, OnInterrupt, Settings};
 use crate::spawn::{self, Options, StartMethod};
 use crate::streams::Stdio;
 
@@ -162,7 +162,8 @@ impl ProcessBuilder {
     }
 
     /// The process group that the process is moved to: zero for a new one, whose number is its
-    /// id; this process's if not chosen. Signals from the keyboard go to one group.
+    /// id; this process's if not chosen. Signals from the keyboard go to one group. A process in
+    /// another group than the terminal's is stopped by the system when it reads from the terminal.
     pub fn process_group(mut self, group: u32) -> Self {
         self.options.settings.group = Some(group);
         self
@@ -181,6 +182,22 @@ impl ProcessBuilder {
     /// What becomes of the process when this one has died: a kill at once if not chosen.
     pub fn on_parent_death(mut self, choice: OnParentDeath) -> Self {
         self.options.settings.on_parent_death = choice;
+        self
+    }
+
+    /// What the process does on an interrupt: leave it to this one if not chosen.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_process::{OnInterrupt, Process};
+    ///
+    /// let builder = Process::builder().on_interrupt(OnInterrupt::End);
+    /// assert_eq!(builder.spawn(|| 42, ())?.join()?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_interrupt(mut self, choice: OnInterrupt) -> Self {
+        self.options.settings.on_interrupt = choice;
         self
     }
 

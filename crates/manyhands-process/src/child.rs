@@ -104,6 +104,7 @@ impl Ready {
         // First of all, so that the family sees it live, and die. This thread ends with the process.
         let arena = arena::join_here(envelope.seat).map_err(unready)?;
         let on_parent_death = envelope.settings.on_parent_death;
+        let on_interrupt = envelope.settings.on_interrupt;
         inherited::keep(envelope.settings.apply(descriptors).map_err(unready)?);
         orphan::follow(arena, envelope.seat, on_parent_death).map_err(unready)?;
         let order: Order = handoff::unpack(&envelope.order).map_err(unready)?;
@@ -111,6 +112,8 @@ impl Ready {
             .ok_or_else(|| unready("the page is too short"))?
             .leak();
         watch_faults(page)?;
+        let interrupts = on_interrupt.apply(&page.words().interrupt);
+        interrupts.map_err(unready)?;
         if let Some(name) = &order.name {
             start::name_this_thread(name);
         }

@@ -60,6 +60,7 @@ pub use orphan::OnParentDeath;
 pub use panics::{Panic, run_caught};
 pub use process::Process;
 pub use processors::cpu_count;
+pub use settings::OnInterrupt;
 pub use spawn::StartMethod;
 pub use streams::Stdio;
 pub use task::Bound;

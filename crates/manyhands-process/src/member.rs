@@ -209,6 +209,13 @@ impl Member {
         Ok(())
     }
 
+    /// Sends an interrupt that the child takes for its parent's.
+    pub(crate) fn interrupt(&self) -> Result<(), OsError> {
+        const SIGINT: i32 = 2;
+        self.words().interrupt();
+        self.signal(SIGINT)
+    }
+
     fn words(&self) -> &Words {
         self.place.page.words()
     }

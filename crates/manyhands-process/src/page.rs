@@ -26,7 +26,8 @@ pub(crate) struct Words {
     kind: AtomicU32,
     /// Written by the parent: what the child may do. A futex.
     parent: AtomicU32,
-    reserved: AtomicU32,
+    /// Written by the parent before it sends an interrupt, which is nothing without.
+    pub(crate) interrupt: AtomicU32,
     /// The block with the report's bytes.
     mailbox: AtomicU64,
     /// The length of a result that found no space.
@@ -149,6 +150,12 @@ impl Words {
 
     pub(crate) fn take(&self) {
         self.decide(TAKEN);
+    }
+
+    /// Says that the interrupt which comes next is the parent's.
+    pub(crate) fn interrupt(&self) {
+        // Release: pairs with the Acquire load in the child's handler.
+        self.interrupt.store(1, Release);
     }
 
     fn decide(&self, decision: u32) {

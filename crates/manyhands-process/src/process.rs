@@ -19,7 +19,6 @@ use crate::member::{Member, Outcome};
 use crate::page::bytes_of;
 use crate::streams::Ends;
 
-const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
@@ -162,8 +161,11 @@ impl<R> Process<R> {
         self.member.signal(SIGTERM)
     }
 
-    /// Interrupts the process as the keyboard does, by `SIGINT`, which ends it if it does nothing
-    /// against.
+    /// Interrupts the process, by `SIGINT`, which ends it if it does nothing against. What the keyboard
+    /// sends does not ([`OnInterrupt`](crate::OnInterrupt)).
+    ///
+    /// A program that was started with the signal ignored, as a shell starts what runs in the
+    /// background of a script, has children that ignore it too.
     ///
     /// # Errors
     ///
@@ -171,7 +173,7 @@ impl<R> Process<R> {
     ///
     /// Python: `Process.interrupt()`.
     pub fn interrupt(&self) -> Result<(), OsError> {
-        self.member.signal(SIGINT)
+        self.member.interrupt()
     }
 
     /// Asks the process to end, by `SIGTERM`, and kills it if it has not ended after `grace`.

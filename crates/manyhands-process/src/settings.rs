@@ -7,9 +7,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::AtomicU32;
 
-use manyhands_os::OsError;
 use manyhands_os::setup::{self, Stream};
+use manyhands_os::{OsError, signals};
 use serde::{Deserialize, Serialize};
 
 use crate::entry;
@@ -60,6 +61,34 @@ pub(crate) enum Source {
     Given,
 }
 
+/// What a process does on an interrupt (`SIGINT`), which the keyboard sends to all processes of the
+/// terminal's foreground group at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum OnInterrupt {
+    /// Nothing, unless its parent sends it, by [`Process::interrupt`](crate::Process::interrupt): the
+    /// parent gets what the keyboard sends too, and decides. If this is the parent's end, it is the
+    /// child's.
+    ///
+    /// Programs that the process starts have the default action, and end.
+    #[default]
+    LeaveToParent,
+    /// It ends at once, whoever sends it: the system's default action.
+    End,
+}
+
+impl OnInterrupt {
+    /// Sees to it, in a process whose parent sets `asked` before it sends an interrupt.
+    pub(crate) fn apply(self, asked: &'static AtomicU32) -> Result<(), OsError> {
+        if self == Self::LeaveToParent {
+            signals::leave_interrupts_to_parent(asked)?;
+        }
+        // Blocked since the start of this process, or of the zygote.
+        signals::unblock_interrupts();
+        Ok(())
+    }
+}
+
 /// The settings; none of them if default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Settings {
@@ -71,6 +100,7 @@ pub(crate) struct Settings {
     pub(crate) group: Option<u32>,
     pub(crate) streams: [Source; 3],
     pub(crate) on_parent_death: OnParentDeath,
+    pub(crate) on_interrupt: OnInterrupt,
 }
 
 const STREAMS: [Stream; 3] = [Stream::Input, Stream::Output, Stream::Error];
