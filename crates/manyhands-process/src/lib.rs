@@ -37,6 +37,7 @@ mod streams;
 mod task;
 mod thread;
 mod timer;
+mod watcher;
 #[allow(
     unsafe_code,
     reason = "the zygote forks, which is sound in a process of one thread only"
@@ -67,3 +68,4 @@ pub use task::Bound;
 pub use thread::{Thread, ThreadBuilder, ThreadError};
 pub use timer::Timer;
 pub use zygote::{PreloadError, Zygote};
+

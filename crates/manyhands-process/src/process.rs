@@ -1,9 +1,12 @@
 //! A function that runs in a process of its own.
 
 use std::fmt;
+use std::future::Future;
 use std::io::{PipeReader, PipeWriter};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use manyhands_os::{Deadline, OsError, tree};
@@ -18,6 +21,7 @@ use crate::exit::{Exit, ProcessError, SpawnError};
 use crate::member::{Member, Outcome};
 use crate::page::bytes_of;
 use crate::streams::Ends;
+use crate::watcher::Registration;
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
@@ -28,6 +32,10 @@ const KILL_TIME: Duration = Duration::from_secs(5);
 /// A function that runs in another process, and the value that it will return.
 ///
 /// Dropping the handle lets the process go on; it is killed when this process ends.
+///
+/// It is also a future, on any runtime: what [`join`](Self::join) returns. To have the handle back
+/// when something else comes first, await `&mut process`. One thread or two wake the tasks of all
+/// processes that are awaited.
 ///
 /// # Examples
 ///
@@ -47,6 +55,8 @@ const KILL_TIME: Duration = Duration::from_secs(5);
 pub struct Process<R> {
     member: Member,
     ends: Ends,
+    /// The task that awaits it.
+    awaited: Option<Registration>,
     value: PhantomData<fn() -> R>,
 }
 
@@ -72,6 +82,7 @@ impl<R> Process<R> {
         Self {
             member,
             ends,
+            awaited: None,
             value: PhantomData,
         }
     }
@@ -299,6 +310,32 @@ impl<R> Process<R> {
         };
         self.member.release(deadline).map_err(os)?;
         result
+    }
+}
+
+impl<R: DeserializeOwned> Future for Process<R> {
+    type Output = Result<R, ProcessError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let process = &mut *self;
+        if let Some(outcome) = process.try_join().transpose() {
+            process.awaited = None;
+            return Poll::Ready(outcome);
+        }
+        let renewed = |awaited: &Registration| awaited.renew(context.waker());
+        if process.awaited.as_ref().is_some_and(renewed) {
+            return Poll::Pending;
+        }
+        let (pidfd, page) = (process.member.pidfd(), &process.member.place().page);
+        // What came since it was looked for calls the waker too.
+        match Registration::new(pidfd, page, context.waker()) {
+            Ok(registration) => process.awaited = Some(registration),
+            Err(source) => {
+                let pid = process.id();
+                return Poll::Ready(Err(ProcessError::Os { pid, source }));
+            }
+        }
+        Poll::Pending
     }
 }
 
