@@ -36,6 +36,7 @@ mod spawn;
 mod streams;
 mod task;
 mod thread;
+mod thread_hook;
 mod timer;
 mod watcher;
 #[allow(
@@ -66,6 +67,10 @@ pub use spawn::StartMethod;
 pub use streams::Stdio;
 pub use task::Bound;
 pub use thread::{Thread, ThreadBuilder, ThreadError};
+pub use thread_hook::{reset_thread_hook, set_thread_hook};
 pub use timer::Timer;
 pub use zygote::{PreloadError, Zygote};
 
+// Threads that borrow from the one that starts them are the standard library's.
+#[doc(no_inline)]
+pub use std::thread::{Scope, ScopedJoinHandle, scope};

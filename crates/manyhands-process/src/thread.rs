@@ -11,6 +11,7 @@ use manyhands_sync::Event;
 
 use crate::active_threads;
 use crate::panics::{Panic, run_caught};
+use crate::thread_hook;
 
 /// A function that runs in another thread, and the value that it will return.
 ///
@@ -244,6 +245,9 @@ impl ThreadBuilder {
             // for it, the thread runs all the same.
             let watched = fault::is_installed().then(fault::watch_until_dropped);
             let result = run_caught(f);
+            if let Err(panic) = &result {
+                thread_hook::call(panic);
+            }
             drop(watched);
             drop(place);
             *theirs.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use manyhands_sync::Event;
 
@@ -18,7 +18,7 @@ use crate::thread::{Thread, ThreadError};
 ///
 /// ```
 /// use manyhands_process::Timer;
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 ///
 /// let soon = Timer::after(Duration::from_millis(1), || "called")?;
 /// assert_eq!(soon.join()?, Some("called"));
@@ -92,6 +92,39 @@ impl<R> Timer<R> {
     pub fn join(&self) -> Result<Option<R>, ThreadError> {
         self.thread.join()
     }
+
+    /// As [`join`](Self::join), but returns the outer `None` at once while the call has neither
+    /// returned nor been canceled.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn try_join(&self) -> Result<Option<Option<R>>, ThreadError> {
+        self.thread.try_join()
+    }
+
+    /// As [`join`](Self::join), but returns the outer `None` after `timeout`; the timer goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn join_timeout(&self, timeout: Duration) -> Result<Option<Option<R>>, ThreadError> {
+        self.thread.join_timeout(timeout)
+    }
+
+    /// As [`join`](Self::join), but returns the outer `None` at `deadline`; the timer goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn join_deadline(&self, deadline: Instant) -> Result<Option<Option<R>>, ThreadError> {
+        self.thread.join_deadline(deadline)
+    }
+
+    /// Whether the call may still come, or has not returned yet.
+    pub fn is_alive(&self) -> bool {
+        self.thread.is_alive()
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +138,20 @@ mod tests {
         assert!(timer.cancel());
         assert!(!timer.cancel());
         assert_eq!(timer.join(), Ok(None));
+    }
+
+    #[test]
+    fn time_out_of_a_join_leaves_the_timer_alone() {
+        let timer = Timer::after(Duration::from_secs(3600), || 5).expect("it starts");
+        assert_eq!(timer.try_join(), Ok(None));
+        let soon = Duration::from_millis(5);
+        assert_eq!(timer.join_timeout(soon), Ok(None));
+        assert_eq!(timer.join_deadline(Instant::now() + soon), Ok(None));
+        assert!(timer.is_alive() && timer.cancel());
+        let long = Duration::from_secs(60);
+        assert_eq!(timer.join_timeout(long), Ok(Some(None)));
+        assert_eq!(timer.try_join(), Err(ThreadError::Taken));
+        assert!(!timer.is_alive());
     }
 
     #[test]
