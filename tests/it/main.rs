@@ -20,6 +20,7 @@ mod channel;
 mod contexts;
 
 // What processes have open.
+mod strangers;
 mod streams;
 
 // Queues between processes.

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{RecvError, SendError};
-use super::frames::{Frames, Head, python_head};
-use super::sealed::{MOST_RECORD, Session};
+use super::frames::python_head;
+use super::incoming::Incoming;
+use super::sealed::Session;
 use super::stream::Stream;
 
 /// A message up to this length goes out together with its length.
@@ -27,33 +28,19 @@ const SMALL: usize = 16 << 10;
 /// pickle, which no end of ours decodes.
 pub struct SocketConnection {
     stream: Stream,
-    frames: Frames,
+    incoming: Incoming,
     session: Option<Session>,
-    most: u64,
     /// What is left of a message that was not sent as a whole.
     unsent: Vec<u8>,
-    /// Whether what comes cannot be understood any more.
-    is_broken: bool,
 }
 
 impl SocketConnection {
-    pub(super) fn new(
-        stream: Stream,
-        mut frames: Frames,
-        session: Option<Session>,
-        most: u64,
-    ) -> Self {
-        match session {
-            Some(_) => frames.change(Head::Record, MOST_RECORD as u64),
-            None => frames.change(Head::Python, most),
-        }
+    pub(super) fn new(stream: Stream, incoming: Incoming, session: Option<Session>) -> Self {
         Self {
             stream,
-            frames,
+            incoming,
             session,
-            most,
             unsent: Vec::new(),
-            is_broken: false,
         }
     }
 
@@ -192,7 +179,7 @@ impl SocketConnection {
     ///
     /// [`RecvError::Os`].
     pub fn poll_timeout(&self, timeout: Duration) -> Result<bool, RecvError> {
-        if self.frames.is_begun() {
+        if self.incoming.is_begun() {
             return Ok(true);
         }
         let deadline = Deadline::after(timeout);
@@ -243,43 +230,13 @@ impl SocketConnection {
     }
 
     fn recv_until(&mut self, deadline: Deadline) -> Result<Vec<u8>, RecvError> {
-        if self.is_broken {
-            return Err(RecvError::Corrupt);
-        }
         loop {
-            match self.next() {
-                Ok(Some(message)) => return Ok(message),
-                Ok(None) => {}
-                Err(error) => {
-                    self.is_broken =
-                        matches!(error, RecvError::Corrupt | RecvError::TooLong { .. });
-                    return Err(error);
-                }
+            let next = self.incoming.next(&mut self.stream, self.session.as_mut());
+            if let Some(message) = next? {
+                return Ok(message);
             }
             if !self.stream.wait_readable(deadline).map_err(RecvError::Os)? {
                 return Err(RecvError::TimedOut);
-            }
-        }
-    }
-
-    /// The next message, if all of it has come.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, RecvError> {
-        loop {
-            let frame = self.frames.next(&mut self.stream);
-            let Some(session) = &mut self.session else {
-                return frame;
-            };
-            if session.has_ended() {
-                return Err(RecvError::Closed);
-            }
-            let record = match frame {
-                // Whoever can cut the line can do so between two messages.
-                Err(RecvError::Closed) => return Err(RecvError::Cut),
-                Ok(None) => return Ok(None),
-                frame => frame?.unwrap_or_default(),
-            };
-            if let Some(message) = session.open(&record, self.most)? {
-                return Ok(Some(message));
             }
         }
     }
@@ -307,7 +264,7 @@ impl fmt::Debug for SocketConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SocketConnection")
             .field("is_sealed", &self.is_sealed())
-            .field("is_broken", &self.is_broken)
+            .field("is_broken", &self.incoming.is_broken())
             .finish_non_exhaustive()
     }
 }

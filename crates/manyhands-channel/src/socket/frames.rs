@@ -50,6 +50,13 @@ impl Frames {
         !self.ahead.is_empty() || !self.length.is_empty() || self.body.is_some()
     }
 
+    /// The bytes of memory that it has.
+    #[cfg(feature = "fuzz")]
+    pub(super) fn held(&self) -> usize {
+        let body = self.body.as_ref().map_or(0, |(body, _)| body.capacity());
+        self.ahead.capacity() + self.length.capacity() + body
+    }
+
     /// The next frame; `None` when more has to come.
     pub(super) fn next(&mut self, source: &mut impl Read) -> Result<Option<Vec<u8>>, RecvError> {
         loop {

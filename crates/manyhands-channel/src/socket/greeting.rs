@@ -1,6 +1,6 @@
 //! A handshake on a socket, which never waits: whoever drives it waits for the socket.
 
-use std::io;
+use std::io::{self, Read};
 
 use manyhands_os::{Deadline, names};
 
@@ -8,7 +8,9 @@ use super::connection::SocketConnection;
 use super::error::{AuthError, RecvError};
 use super::frames::{Frames, Head, python_head};
 use super::handshake::{Handshake, MOST_BYTES, Progress, Side, farewell};
+use super::incoming::Incoming;
 use super::key::AuthKey;
+use super::sealed::Session;
 use super::stream::Stream;
 use super::terms::Terms;
 
@@ -19,19 +21,35 @@ pub(super) enum Outcome {
     Waits,
 }
 
+/// What a handshake is held on: a socket, or what stands for one where anything may come.
+pub(super) trait Wire: Read {
+    /// Sends all of this now, or fails.
+    fn write_now(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+impl Wire for Stream {
+    /// A message of a handshake fits into an empty socket; where it does not, nobody listens.
+    fn write_now(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.write_until(bytes, Deadline::now())? == bytes.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
 /// A handshake on a socket.
 #[derive(Debug)]
-pub(super) struct Greeting {
-    stream: Stream,
+pub(super) struct Greeting<W = Stream> {
+    stream: W,
     frames: Frames,
     handshake: Handshake,
     most_bytes: u64,
     deadline: Deadline,
 }
 
-impl Greeting {
+impl<W: Wire> Greeting<W> {
     pub(super) fn begin(
-        stream: Stream,
+        stream: W,
         key: &AuthKey,
         side: Side,
         terms: &Terms,
@@ -52,7 +70,7 @@ impl Greeting {
         Ok(greeting)
     }
 
-    pub(super) fn stream(&self) -> &Stream {
+    pub(super) fn stream(&self) -> &W {
         &self.stream
     }
 
@@ -60,14 +78,10 @@ impl Greeting {
         self.deadline
     }
 
-    /// Refuses processes of other users, where the system tells of them; the superuser is none.
-    pub(super) fn check_user(&mut self) -> Result<(), AuthError> {
-        match self.stream.user() {
-            Some(user) if user != names::user() && user != 0 => {
-                Err(self.refuse(AuthError::OtherUser { user }))
-            }
-            _ => Ok(()),
-        }
+    /// The bytes of memory that it has for what has come.
+    #[cfg(feature = "fuzz")]
+    pub(super) fn held(&self) -> usize {
+        self.frames.held()
     }
 
     /// Takes what has come.
@@ -96,12 +110,14 @@ impl Greeting {
         }
     }
 
-    /// Once it is done.
-    pub(super) fn into_connection(self) -> Option<SocketConnection> {
+    /// Once it is done: the wire, what comes of it from now on, and what seals it.
+    pub(super) fn into_parts(self) -> Option<(W, Incoming, Option<Session>)> {
         let is_sealed = matches!(self.handshake, Handshake::Noise(_));
         let session = self.handshake.into_session();
-        (session.is_some() == is_sealed)
-            .then(|| SocketConnection::new(self.stream, self.frames, session, self.most_bytes))
+        (session.is_some() == is_sealed).then(|| {
+            let incoming = Incoming::new(self.frames, is_sealed, self.most_bytes);
+            (self.stream, incoming, session)
+        })
     }
 
     /// Tells the other end that it is refused, and no more.
@@ -112,12 +128,26 @@ impl Greeting {
         error
     }
 
-    /// A message of a handshake fits into an empty socket; where it does not, nobody listens.
     fn say(&mut self, message: &[u8]) -> io::Result<()> {
         let bytes = [&python_head(message.len()), message].concat();
-        match self.stream.write_until(&bytes, Deadline::now())? == bytes.len() {
-            true => Ok(()),
-            false => Err(io::ErrorKind::WouldBlock.into()),
+        self.stream.write_now(&bytes)
+    }
+}
+
+impl Greeting {
+    /// Refuses processes of other users, where the system tells of them; the superuser is none.
+    pub(super) fn check_user(&mut self) -> Result<(), AuthError> {
+        match self.stream.user() {
+            Some(user) if user != names::user() && user != 0 => {
+                Err(self.refuse(AuthError::OtherUser { user }))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Once it is done.
+    pub(super) fn into_connection(self) -> Option<SocketConnection> {
+        let (stream, incoming, session) = self.into_parts()?;
+        Some(SocketConnection::new(stream, incoming, session))
     }
 }

@@ -7,6 +7,7 @@ mod error;
 mod frames;
 mod greeting;
 mod handshake;
+mod incoming;
 mod key;
 mod listener;
 mod python;
@@ -21,6 +22,10 @@ pub use error::{AcceptError, AuthError, BindError, ConnectError, RecvError, Send
 pub use key::{AuthKey, EmptyKey};
 pub use listener::{Listener, ListenerStats};
 pub use terms::{Protocol, Terms};
+
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 
 #[cfg(test)]
 mod tests;
