@@ -1,5 +1,6 @@
 //! What is measured, one file a room.
 
+mod foreign;
 mod handoffs;
 mod locks;
 mod memory;

@@ -21,11 +21,12 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::foreign::{IpcChannel, ManyShaq, Shaq};
 use super::rings;
 use crate::{Contender, Role, Scenario};
 
 /// Places in a bare ring, and the bound of the queues; a power of two.
-const PLACES: usize = 1024;
+pub(super) const PLACES: usize = 1024;
 
 /// The scenarios of this file.
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -62,6 +63,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 between("bare ring of one and one", Role::Peer, 1, Narrow::make),
                 between("pipe", Role::Peer, 1, Pipe::make),
                 between("unix socket", Role::Peer, 1, Socket::make),
+                between("shaq, spinning", Role::Peer, 1, Shaq::make),
+                between("shaq, 50 at once", Role::Peer, 1, || ManyShaq(Shaq::make())),
+                between("ipc-channel", Role::Peer, 1, IpcChannel::make),
             ],
         ),
         scenario(
@@ -121,7 +125,7 @@ where
 }
 
 /// What numbers go through from process to process.
-trait Way: Clone + Serialize + DeserializeOwned + 'static {
+pub(super) trait Way: Clone + Serialize + DeserializeOwned + 'static {
     /// The end that numbers go into; opened when all consumers have theirs.
     fn entry(&self) -> impl FnMut(u64);
     /// The end that they come out of, so many.
@@ -211,7 +215,7 @@ impl Way for Queue<u64> {
 struct Many(Queue<u64>);
 
 /// How many at once; divides what each process puts.
-const AT_ONCE: usize = 50;
+pub(super) const AT_ONCE: usize = 50;
 
 impl Way for Many {
     fn entry(&self) -> impl FnMut(u64) {
@@ -240,7 +244,7 @@ impl Way for Many {
 }
 
 /// Looks until `look` sees something, and lets others run now and then.
-fn await_some<R>(mut look: impl FnMut() -> Option<R>) -> R {
+pub(super) fn await_some<R>(mut look: impl FnMut() -> Option<R>) -> R {
     loop {
         for _ in 0..128 {
             if let Some(seen) = look() {
