@@ -36,4 +36,6 @@ pub use queue::{
     QueueStats, TaskDoneError,
 };
 #[cfg(not(loom))]
-pub use socket::{Address, AuthKey, Client, Listener, SocketConnection};
+pub use socket::{
+    Address, AuthKey, Client, Listener, SocketConnection, SocketReceiver, SocketSender,
+};

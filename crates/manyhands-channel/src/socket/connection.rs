@@ -1,21 +1,18 @@
 //! A connection that both ends trust.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use manyhands_os::Deadline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{RecvError, SendError};
-use super::frames::python_head;
 use super::incoming::Incoming;
-use super::sealed::Session;
+use super::receiver::SocketReceiver;
+use super::sealed::{Sealing, Session};
+use super::sender::SocketSender;
 use super::stream::Stream;
-
-/// A message up to this length goes out together with its length.
-const SMALL: usize = 16 << 10;
 
 /// A connection to another program, made by [`Client::connect`](super::Client::connect) or
 /// [`Listener::accept`](super::Listener::accept).
@@ -26,266 +23,228 @@ const SMALL: usize = 16 << 10;
 ///
 /// Python: `Connection`; `send_bytes` and `recv_bytes` are the same. What Python's `send` sends is a
 /// pickle, which no end of ours decodes.
+#[derive(Debug)]
 pub struct SocketConnection {
-    stream: Stream,
-    incoming: Incoming,
-    session: Option<Session>,
-    /// What is left of a message that was not sent as a whole.
-    unsent: Vec<u8>,
+    sender: SocketSender,
+    receiver: SocketReceiver,
 }
 
 impl SocketConnection {
     pub(super) fn new(stream: Stream, incoming: Incoming, session: Option<Session>) -> Self {
+        let (stream, sealing) = (Arc::new(stream), session.map(Sealing::new));
         Self {
-            stream,
-            incoming,
-            session,
-            unsent: Vec::new(),
+            sender: SocketSender::new(Arc::clone(&stream), sealing.clone()),
+            receiver: SocketReceiver::new(stream, incoming, sealing),
         }
     }
 
-    /// Sends a message; waits until the other end, or the system, has room for it.
+    /// Its halves, for a thread that sends and another that receives.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::thread;
+    ///
+    /// use manyhands_channel::socket::{AuthKey, Client, Listener};
+    ///
+    /// let key = AuthKey::random()?;
+    /// let mut listener = Listener::bind(&"127.0.0.1:0".parse()?, &key)?;
+    /// let address = listener.address().clone();
+    /// let echo = thread::spawn(move || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ///     let (mut sender, mut receiver) = Client::connect(&address, &key)?.split();
+    ///     Ok(sender.send_bytes(&receiver.recv_bytes()?)?)
+    /// });
+    /// let mut connection = listener.accept()?;
+    /// connection.send_bytes(b"hello")?;
+    /// assert_eq!(connection.recv_bytes()?, b"hello");
+    /// assert!(echo.join().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn split(self) -> (SocketSender, SocketReceiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// Whether what is sent is hidden, and protected against changes on its way.
+    pub fn is_sealed(&self) -> bool {
+        self.receiver.is_sealed()
+    }
+
+    /// See [`SocketSender::send_bytes`](super::SocketSender::send_bytes).
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] and [`SendError::Os`].
+    /// As there.
     pub fn send_bytes(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_until(message, Deadline::NEVER)
+        self.sender.send_bytes(message)
     }
 
-    /// Sends a message if there is room for it.
+    /// See [`SocketSender::try_send_bytes`](super::SocketSender::try_send_bytes).
     ///
     /// # Errors
     ///
-    /// As [`send_bytes`](Self::send_bytes), and [`SendError::WouldBlock`].
+    /// As there.
     pub fn try_send_bytes(&mut self, message: &[u8]) -> Result<(), SendError> {
-        let outcome = self.send_until(message, Deadline::now());
-        outcome.map_err(|error| match error {
-            SendError::TimedOut => SendError::WouldBlock,
-            error => error,
-        })
+        self.sender.try_send_bytes(message)
     }
 
-    /// Sends a message; waits no longer than `timeout`.
+    /// See [`SocketSender::send_bytes_timeout`](super::SocketSender::send_bytes_timeout).
     ///
     /// # Errors
     ///
-    /// As [`send_bytes`](Self::send_bytes), and [`SendError::TimedOut`].
+    /// As there.
     pub fn send_bytes_timeout(
         &mut self,
         message: &[u8],
         timeout: Duration,
     ) -> Result<(), SendError> {
-        self.send_until(message, Deadline::after(timeout))
+        self.sender.send_bytes_timeout(message, timeout)
     }
 
-    /// Sends a message; waits no longer than until `deadline`.
+    /// See [`SocketSender::send_bytes_deadline`](super::SocketSender::send_bytes_deadline).
     ///
     /// # Errors
     ///
-    /// As [`send_bytes`](Self::send_bytes), and [`SendError::TimedOut`].
+    /// As there.
     pub fn send_bytes_deadline(
         &mut self,
         message: &[u8],
         deadline: Instant,
     ) -> Result<(), SendError> {
-        self.send_until(message, Deadline::at(deadline))
+        self.sender.send_bytes_deadline(message, deadline)
     }
 
-    /// Sends a value, encoded by postcard.
+    /// See [`SocketSender::send`](super::SocketSender::send).
     ///
     /// # Errors
     ///
-    /// As [`send_bytes`](Self::send_bytes), and [`SendError::Unencodable`].
+    /// As there.
     pub fn send<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
-        self.send_bytes(&encoded(value)?)
+        self.sender.send(value)
     }
 
-    /// Sends a value; waits no longer than `timeout`.
+    /// See [`SocketSender::send_timeout`](super::SocketSender::send_timeout).
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), and [`SendError::TimedOut`].
+    /// As there.
     pub fn send_timeout<T: Serialize + ?Sized>(
         &mut self,
         value: &T,
         timeout: Duration,
     ) -> Result<(), SendError> {
-        self.send_bytes_timeout(&encoded(value)?, timeout)
+        self.sender.send_timeout(value, timeout)
     }
 
-    /// Receives a message; waits for it.
+    /// See [`SocketReceiver::recv_bytes`](super::SocketReceiver::recv_bytes).
     ///
     /// # Errors
     ///
-    /// [`RecvError::Closed`], [`RecvError::Cut`], and others.
+    /// As there.
     pub fn recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
-        self.recv_until(Deadline::NEVER)
+        self.receiver.recv_bytes()
     }
 
-    /// Receives a message that is there.
+    /// See [`SocketReceiver::try_recv_bytes`](super::SocketReceiver::try_recv_bytes).
     ///
     /// # Errors
     ///
-    /// As [`recv_bytes`](Self::recv_bytes), and [`RecvError::WouldBlock`].
+    /// As there.
     pub fn try_recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
-        self.recv_until(Deadline::now())
-            .map_err(|error| match error {
-                RecvError::TimedOut => RecvError::WouldBlock,
-                error => error,
-            })
+        self.receiver.try_recv_bytes()
     }
 
-    /// Receives a message; waits no longer than `timeout`.
+    /// See [`SocketReceiver::recv_bytes_timeout`](super::SocketReceiver::recv_bytes_timeout).
     ///
     /// # Errors
     ///
-    /// As [`recv_bytes`](Self::recv_bytes), and [`RecvError::TimedOut`].
+    /// As there.
     pub fn recv_bytes_timeout(&mut self, timeout: Duration) -> Result<Vec<u8>, RecvError> {
-        self.recv_until(Deadline::after(timeout))
+        self.receiver.recv_bytes_timeout(timeout)
     }
 
-    /// Receives a message; waits no longer than until `deadline`.
+    /// See [`SocketReceiver::recv_bytes_deadline`](super::SocketReceiver::recv_bytes_deadline).
     ///
     /// # Errors
     ///
-    /// As [`recv_bytes`](Self::recv_bytes), and [`RecvError::TimedOut`].
+    /// As there.
     pub fn recv_bytes_deadline(&mut self, deadline: Instant) -> Result<Vec<u8>, RecvError> {
-        self.recv_until(Deadline::at(deadline))
+        self.receiver.recv_bytes_deadline(deadline)
     }
 
-    /// Receives a value that the other end has sent with [`send`](Self::send).
+    /// See [`SocketReceiver::recv_bytes_into`](super::SocketReceiver::recv_bytes_into).
     ///
     /// # Errors
     ///
-    /// As [`recv_bytes`](Self::recv_bytes), and [`RecvError::Undecodable`].
+    /// As there.
+    pub fn recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        self.receiver.recv_bytes_into(buffer)
+    }
+
+    /// See [`SocketReceiver::try_recv_bytes_into`](super::SocketReceiver::try_recv_bytes_into).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_recv_bytes_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+        self.receiver.try_recv_bytes_into(buffer)
+    }
+
+    /// See [`SocketReceiver::recv_bytes_into_timeout`](super::SocketReceiver::recv_bytes_into_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn recv_bytes_into_timeout(
+        &mut self,
+        buffer: &mut [u8],
+        timeout: Duration,
+    ) -> Result<usize, RecvError> {
+        self.receiver.recv_bytes_into_timeout(buffer, timeout)
+    }
+
+    /// See [`SocketReceiver::recv_bytes_into_deadline`](super::SocketReceiver::recv_bytes_into_deadline).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn recv_bytes_into_deadline(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: Instant,
+    ) -> Result<usize, RecvError> {
+        self.receiver.recv_bytes_into_deadline(buffer, deadline)
+    }
+
+    /// See [`SocketReceiver::recv`](super::SocketReceiver::recv).
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn recv<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
-        decoded(&self.recv_bytes()?)
+        self.receiver.recv()
     }
 
-    /// Receives a value; waits no longer than `timeout`.
+    /// See [`SocketReceiver::recv_timeout`](super::SocketReceiver::recv_timeout).
     ///
     /// # Errors
     ///
-    /// As [`recv`](Self::recv), and [`RecvError::TimedOut`].
+    /// As there.
     pub fn recv_timeout<T: DeserializeOwned>(&mut self, timeout: Duration) -> Result<T, RecvError> {
-        decoded(&self.recv_bytes_timeout(timeout)?)
+        self.receiver.recv_timeout(timeout)
     }
 
-    /// Waits until something has come, no longer than `timeout`: a message, the beginning of one, or
-    /// the end. Nothing is taken.
+    /// See [`SocketReceiver::poll_timeout`](super::SocketReceiver::poll_timeout).
     ///
     /// # Errors
     ///
-    /// [`RecvError::Os`].
+    /// As there.
     pub fn poll_timeout(&self, timeout: Duration) -> Result<bool, RecvError> {
-        if self.incoming.is_begun() {
-            return Ok(true);
-        }
-        let deadline = Deadline::after(timeout);
-        self.stream.wait_readable(deadline).map_err(RecvError::Os)
-    }
-
-    /// Whether what is sent is hidden, and protected against changes on its way.
-    pub fn is_sealed(&self) -> bool {
-        self.session.is_some()
-    }
-
-    fn send_until(&mut self, message: &[u8], deadline: Deadline) -> Result<(), SendError> {
-        self.flush(deadline)?;
-        if let Some(session) = &mut self.session {
-            self.unsent = session.seal(message).map_err(SendError::Os)?;
-            return self.flush(deadline);
-        }
-        let head = python_head(message.len());
-        if message.len() <= SMALL {
-            self.unsent = [&head, message].concat();
-            return self.flush(deadline);
-        }
-        self.unsent = head;
-        let outcome = self.flush(deadline);
-        let written = match outcome {
-            Ok(()) => self
-                .stream
-                .write_until(message, deadline)
-                .map_err(not_sent)?,
-            Err(SendError::TimedOut) => 0,
-            Err(error) => return Err(error),
-        };
-        self.unsent.extend_from_slice(&message[written..]);
-        match self.unsent.is_empty() {
-            true => Ok(()),
-            false => Err(SendError::TimedOut),
-        }
-    }
-
-    /// Sends what is left of the message before.
-    fn flush(&mut self, deadline: Deadline) -> Result<(), SendError> {
-        let written = self.stream.write_until(&self.unsent, deadline);
-        self.unsent.drain(..written.map_err(not_sent)?);
-        match self.unsent.is_empty() {
-            true => Ok(()),
-            false => Err(SendError::TimedOut),
-        }
-    }
-
-    fn recv_until(&mut self, deadline: Deadline) -> Result<Vec<u8>, RecvError> {
-        loop {
-            let next = self.incoming.next(&mut self.stream, self.session.as_mut());
-            if let Some(message) = next? {
-                return Ok(message);
-            }
-            if !self.stream.wait_readable(deadline).map_err(RecvError::Os)? {
-                return Err(RecvError::TimedOut);
-            }
-        }
-    }
-}
-
-impl Drop for SocketConnection {
-    fn drop(&mut self) {
-        if let Some(session) = &mut self.session
-            && self.unsent.is_empty()
-            && let Ok(farewell) = session.seal_farewell()
-        {
-            // If there is no room for it, the other end is told of a cut.
-            let _ = self.stream.write_until(&farewell, Deadline::now());
-        }
+        self.receiver.poll_timeout(timeout)
     }
 }
 
 impl AsFd for SocketConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
-}
-
-impl fmt::Debug for SocketConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SocketConnection")
-            .field("is_sealed", &self.is_sealed())
-            .field("is_broken", &self.incoming.is_broken())
-            .finish_non_exhaustive()
-    }
-}
-
-fn not_sent(refused: std::io::Error) -> SendError {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
-    match refused.kind() {
-        BrokenPipe | ConnectionReset => SendError::Closed,
-        _ => SendError::Os(refused),
-    }
-}
-
-fn encoded<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, SendError> {
-    postcard::to_stdvec(value).map_err(|error| SendError::Unencodable(error.to_string()))
-}
-
-fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecvError> {
-    let undecodable = |reason: String| Err(RecvError::Undecodable(reason));
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => undecodable(format!("{} bytes are left over", rest.len())),
-        Err(error) => undecodable(error.to_string()),
+        self.receiver.as_fd()
     }
 }

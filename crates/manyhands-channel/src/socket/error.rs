@@ -123,6 +123,12 @@ pub enum RecvError {
     /// What came is no message, or was changed on its way; the connection cannot be used any more.
     #[error("what came is no message, or was changed on its way")]
     Corrupt,
+    /// The message does not fit into the buffer; here it is.
+    #[error("a message of {} bytes does not fit into the buffer", message.len())]
+    BufferTooShort {
+        /// The message.
+        message: Vec<u8>,
+    },
     /// The message is no value of this type. It is gone, and the next one can be received.
     #[error("the message is no such value: {0}")]
     Undecodable(String),

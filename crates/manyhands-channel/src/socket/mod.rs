@@ -11,7 +11,9 @@ mod incoming;
 mod key;
 mod listener;
 mod python;
+mod receiver;
 mod sealed;
+mod sender;
 mod stream;
 mod terms;
 
@@ -21,6 +23,8 @@ pub use connection::SocketConnection;
 pub use error::{AcceptError, AuthError, BindError, ConnectError, RecvError, SendError};
 pub use key::{AuthKey, EmptyKey};
 pub use listener::{Listener, ListenerStats};
+pub use receiver::SocketReceiver;
+pub use sender::SocketSender;
 pub use terms::{Protocol, Terms};
 
 #[cfg(feature = "fuzz")]

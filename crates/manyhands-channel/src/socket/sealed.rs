@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -218,6 +219,21 @@ impl Session {
     /// Whether the other end has said that there is nothing more.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
+    }
+}
+
+/// A session that both halves of a connection use, each for as long as it takes to seal or open what is
+/// there.
+#[derive(Clone, Debug)]
+pub(super) struct Sealing(Arc<Mutex<Session>>);
+
+impl Sealing {
+    pub(super) fn new(session: Session) -> Self {
+        Self(Arc::new(Mutex::new(session)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Session> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A connected socket of any family, none of whose calls waits; waiting is done here, by deadlines.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
@@ -79,7 +79,7 @@ impl Stream {
     }
 
     /// Writes as much as fits until the deadline; how much that was.
-    pub(super) fn write_until(&mut self, bytes: &[u8], deadline: Deadline) -> io::Result<usize> {
+    pub(super) fn write_until(&self, bytes: &[u8], deadline: Deadline) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() {
             match self.write(&bytes[written..]) {
@@ -97,20 +97,35 @@ impl Stream {
         Ok(written)
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => (&*stream).write(bytes),
+            Self::Unix(stream) => (&*stream).write(bytes),
+        }
+    }
+
+    /// Says to the other end that nothing more comes.
+    pub(super) fn end(&self) {
+        // It fails where the other end is gone, who need not be told.
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).read(buffer),
+            Stream::Unix(stream) => (&*stream).read(buffer),
         }
     }
 }
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
+        (&*self).read(buffer)
     }
 }
 

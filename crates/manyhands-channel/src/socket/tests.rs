@@ -11,6 +11,7 @@ use manyhands_os::socket::{UnixAddress, connect_unix};
 
 use super::*;
 
+mod halves;
 mod strangers;
 
 const LONG: Duration = Duration::from_secs(60);
