@@ -353,6 +353,7 @@ mod tests {
             message: "no".into(),
             location: None,
             thread: "main".into(),
+            backtrace: None,
         };
         Exit::of(status, fault, panic, signal_bit(15))
     }

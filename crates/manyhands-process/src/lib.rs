@@ -3,6 +3,7 @@
 mod abandoned;
 mod active_children;
 mod active_threads;
+mod backtrace;
 mod builder;
 mod callable;
 mod child;
@@ -47,6 +48,7 @@ mod zygote;
 
 pub use active_children::{ActiveChild, active_children};
 pub use active_threads::{ActiveThread, active_threads, in_main_thread};
+pub use backtrace::Backtrace;
 pub use builder::ProcessBuilder;
 #[doc(hidden)]
 pub use callable::Witness;

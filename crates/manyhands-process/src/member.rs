@@ -263,5 +263,6 @@ fn panic_in(block: &Block) -> Panic {
         message: format!("the panic could not be decoded: {e}"),
         location: None,
         thread: String::new(),
+        backtrace: None,
     })
 }

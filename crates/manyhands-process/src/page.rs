@@ -325,6 +325,7 @@ impl PanicNote {
             message: read_text(&self.message, &self.message_len),
             location: (!location.is_empty()).then_some(location),
             thread: read_text(&self.thread, &self.thread_len),
+            backtrace: None,
         }
     }
 }
@@ -369,6 +370,7 @@ mod tests {
             message: "\u{e9}".repeat(MESSAGE),
             location: Some("a.rs:1:2".into()),
             thread: "worker".into(),
+            backtrace: None,
         };
         note.write(&panic);
         let read = note.read();

@@ -11,6 +11,7 @@ use std::{fmt, thread};
 
 use serde::{Deserialize, Serialize};
 
+use crate::backtrace::Backtrace;
 use crate::child;
 
 /// A panic, as it is told to another thread or process.
@@ -22,6 +23,9 @@ pub struct Panic {
     pub location: Option<String>,
     /// The name of the thread.
     pub thread: String,
+    /// The calls that led to it, if its process was asked for them by `RUST_BACKTRACE`; never for a
+    /// [`PanicAborted`](crate::Exit::PanicAborted). Shown by `{:#}`, not by `{}`.
+    pub backtrace: Option<Box<Backtrace>>,
 }
 
 impl Panic {
@@ -31,6 +35,7 @@ impl Panic {
             message: "the message was lost".to_owned(),
             location: None,
             thread: String::new(),
+            backtrace: None,
         }
     }
 }
@@ -41,7 +46,11 @@ impl fmt::Display for Panic {
         if let Some(location) = &self.location {
             write!(f, " at {location}")?;
         }
-        write!(f, ": {}", self.message)
+        write!(f, ": {}", self.message)?;
+        match &self.backtrace {
+            Some(backtrace) if f.alternate() => write!(f, "\n{backtrace}"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -100,6 +109,7 @@ pub fn run_caught<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
             message,
             location: None,
             thread: thread_name(),
+            backtrace: None,
         })
     })
 }
@@ -130,6 +140,7 @@ fn note(info: &PanicHookInfo<'_>) -> bool {
         message: info.payload_as_str().unwrap_or(NO_TEXT).to_owned(),
         location: info.location().map(ToString::to_string),
         thread: thread_name(),
+        backtrace: None,
     };
     if let Some(witness) = WITNESS.get()
         && !is_about_another(info)
@@ -139,7 +150,8 @@ fn note(info: &PanicHookInfo<'_>) -> bool {
     CAUGHT
         .try_with(|caught| match caught.try_borrow_mut() {
             Ok(mut caught) if caught.depth > 0 => {
-                caught.last = Some(panic);
+                let backtrace = Backtrace::capture().map(Box::new);
+                caught.last = Some(Panic { backtrace, ..panic });
                 true
             }
             _ => false,

@@ -20,11 +20,11 @@ pub use manyhands_executor::{
 pub use manyhands_manager::{Managed, ManagedDict, ManagedList, ManagedValue, Manager};
 #[doc(inline)]
 pub use manyhands_process::{
-    ActiveChild, ActiveThread, CappedAllocator, CurrentProcess, Exit, Limits, OnInterrupt,
-    OnParentDeath, Panic, ParentProcess, PreloadError, Process, ProcessBuilder, ProcessError,
-    Scope, ScopedJoinHandle, SpawnError, StartMethod, Stdio, Thread, ThreadBuilder, ThreadError,
-    Timer, Zygote, active_children, active_threads, cpu_count, current, in_child, in_main_thread,
-    inherited, reset_thread_hook, scope, set_thread_hook, task,
+    ActiveChild, ActiveThread, Backtrace, CappedAllocator, CurrentProcess, Exit, Limits,
+    OnInterrupt, OnParentDeath, Panic, ParentProcess, PreloadError, Process, ProcessBuilder,
+    ProcessError, Scope, ScopedJoinHandle, SpawnError, StartMethod, Stdio, Thread, ThreadBuilder,
+    ThreadError, Timer, Zygote, active_children, active_threads, cpu_count, current, in_child,
+    in_main_thread, inherited, reset_thread_hook, scope, set_thread_hook, task,
 };
 #[doc(inline)]
 pub use manyhands_shm::{
