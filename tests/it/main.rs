@@ -19,8 +19,13 @@ mod channel;
 // Ways to build and to load what starts processes.
 mod contexts;
 
-// What processes have open.
+// What waiting costs.
+mod idle;
+
+// What strangers may say at the door.
 mod strangers;
+
+// What processes have open.
 mod streams;
 
 // Queues between processes.
