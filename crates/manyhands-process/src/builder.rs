@@ -41,6 +41,7 @@ impl ProcessBuilder {
                 inherited: Vec::new(),
                 initializer: None,
                 is_daemon: true,
+                forwards_logs: false,
             },
         }
     }
@@ -198,6 +199,33 @@ impl ProcessBuilder {
     /// ```
     pub fn on_interrupt(mut self, choice: OnInterrupt) -> Self {
         self.options.settings.on_interrupt = choice;
+        self
+    }
+
+    /// Has the events of `tracing` in the process told to the subscriber that this thread has when it
+    /// spawns, up to the level that anybody in this process listens to then.
+    ///
+    /// They come by a thread for each such process, with the target `manyhands::child` and the fields
+    /// `pid`, `process` (its name), `origin` (their own target), `spans` (those around them,
+    /// `outer{a=1}:inner`), `fields` and the message; the last ones perhaps after the join. A process
+    /// that is killed loses what it had not sent: one event of each thread. It never waits for its parent:
+    /// events that find no room are dropped, and a warning tells how many. Texts are cut at 2 KiB.
+    ///
+    /// A subscriber that the process has already, from [`Zygote::preload`](crate::Zygote::preload), is
+    /// [`SpawnError::Setup`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_process::Process;
+    ///
+    /// let builder = Process::builder().name("worker").forward_logs();
+    /// let work = |n: u32| tracing::info!(n, "working");
+    /// builder.spawn(work, (7,))?.join()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn forward_logs(mut self) -> Self {
+        self.options.forwards_logs = true;
         self
     }
 

@@ -15,6 +15,7 @@ use crate::code::{CallError, Trampoline};
 use crate::current_process::ParentProcess;
 use crate::entry::{self, LOST};
 use crate::inherited;
+use crate::logs;
 use crate::message::{self, Order, Preload, RawOrder, Refusal, Reply};
 use crate::orphan;
 use crate::page::{Kind, Page, copy_into};
@@ -105,7 +106,13 @@ impl Ready {
         let arena = arena::join_here(envelope.seat).map_err(unready)?;
         let on_parent_death = envelope.settings.on_parent_death;
         let on_interrupt = envelope.settings.on_interrupt;
-        inherited::keep(envelope.settings.apply(descriptors).map_err(unready)?);
+        let log_level = envelope.settings.log_level;
+        let mut descriptors = envelope.settings.apply(descriptors).map_err(unready)?;
+        let logs = match log_level {
+            Some(level) if !descriptors.is_empty() => Some((descriptors.remove(0), level)),
+            _ => None,
+        };
+        inherited::keep(descriptors);
         orphan::follow(arena, envelope.seat, on_parent_death).map_err(unready)?;
         let order: Order = handoff::unpack(&envelope.order).map_err(unready)?;
         let page = Page::attach(order.page, order.argument_len)
@@ -121,6 +128,9 @@ impl Ready {
         NAME.get_or_init(|| order.name.unwrap_or_else(|| "main".to_owned()));
         let function = message::resolve(order.code, order.library.as_deref())
             .map_err(Refusal::BuildMismatch)?;
+        if let Some((socket, level)) = logs {
+            logs::install(socket, level, page).map_err(unready)?;
+        }
         if let Some(initializer) = &order.initializer {
             initialize(initializer)?;
         }

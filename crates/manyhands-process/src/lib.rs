@@ -21,6 +21,7 @@ mod entry;
 mod exit;
 mod inherited;
 mod limits;
+mod logs;
 mod member;
 mod message;
 mod orphan;

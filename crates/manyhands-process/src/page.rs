@@ -32,6 +32,8 @@ pub(crate) struct Words {
     mailbox: AtomicU64,
     /// The length of a result that found no space.
     len: AtomicU64,
+    /// Written by the child: how many events of its logs found no room.
+    pub(crate) lost_logs: AtomicU64,
     pub(crate) fault: FaultNote,
     pub(crate) panic: PanicNote,
 }

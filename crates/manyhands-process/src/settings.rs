@@ -101,6 +101,9 @@ pub(crate) struct Settings {
     pub(crate) streams: [Source; 3],
     pub(crate) on_parent_death: OnParentDeath,
     pub(crate) on_interrupt: OnInterrupt,
+    /// The most verbose level of the events that are to be sent; then the first descriptor after the
+    /// streams' is where to.
+    pub(crate) log_level: Option<u8>,
 }
 
 const STREAMS: [Stream; 3] = [Stream::Input, Stream::Output, Stream::Error];

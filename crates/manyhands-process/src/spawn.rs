@@ -27,6 +27,7 @@ use crate::current_process::ParentProcess;
 use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
 use crate::limits::Limits;
+use crate::logs::{self, Origin};
 use crate::member::Member;
 use crate::message::{self, Envelope, Order, Preload, Refusal, Reply};
 use crate::page::Page;
@@ -58,6 +59,7 @@ pub(crate) struct Options {
     pub(crate) inherited: Vec<Arc<OwnedFd>>,
     pub(crate) initializer: Option<Preload>,
     pub(crate) is_daemon: bool,
+    pub(crate) forwards_logs: bool,
 }
 
 impl Options {
@@ -95,7 +97,15 @@ pub(crate) fn spawn(
         let start = Start::prepare(options, code, arguments)?;
         match start.make_process(options, deadline) {
             Ok(started) => {
-                let (member, ends) = started.wait_running(deadline)?;
+                let (member, mut ends) = started.wait_running(deadline)?;
+                if let Some(socket) = ends.logs.take() {
+                    let origin = Origin {
+                        pid: member.pid(),
+                        name: options.name.clone(),
+                        page: member.place().page.clone(),
+                    };
+                    logs::receive_from(origin, socket)?;
+                }
                 member.enlist(options.name.clone(), options.is_daemon);
                 return Ok((member, ends));
             }
@@ -154,10 +164,15 @@ impl Start {
             limits: options.limits,
             initializer: options.initializer.clone(),
         };
-        let (streams, ends) = Streams::open(&options.stdio)?;
+        let (mut streams, mut ends) = Streams::open(&options.stdio)?;
+        let log_level = options.forwards_logs.then(logs::level_here);
+        if log_level.is_some() {
+            streams.add_logs(&mut ends)?;
+        }
         let parcel = handoff::pack(&order).map_err(SpawnError::Unencodable)?;
         let mut settings = Settings {
             streams: streams.sources,
+            log_level,
             ..options.settings.clone()
         };
         if options.method == StartMethod::Exec {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use manyhands_os::OsError;
+use manyhands_os::descriptor::seqpacket_pair;
 
 use crate::settings::Source;
 
@@ -56,6 +57,8 @@ pub(crate) struct Ends {
     pub(crate) input: Option<PipeWriter>,
     pub(crate) output: Option<PipeReader>,
     pub(crate) error: Option<PipeReader>,
+    /// Where the events of its logs come from.
+    pub(crate) logs: Option<OwnedFd>,
 }
 
 /// One child's ends, in the order of their numbers.
@@ -87,6 +90,14 @@ impl Streams {
             streams.given.push(given);
         }
         Ok((streams, ends))
+    }
+
+    /// Adds a socket for the events of the child's logs, behind the streams.
+    pub(crate) fn add_logs(&mut self, ends: &mut Ends) -> Result<(), OsError> {
+        let (ours, theirs) = seqpacket_pair()?;
+        ends.logs = Some(ours);
+        self.given.push(Arc::new(theirs));
+        Ok(())
     }
 
     /// What is to be sent, in the order in which [`Source::Given`] takes it.
