@@ -1,5 +1,7 @@
 //! Queues between processes, and what is in them when producers and consumers are killed.
 
+mod leases;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -166,8 +168,8 @@ const MOST: usize = 4096;
 const AT_ONCE: u64 = 7;
 
 /// What is known of one producer, in memory that outlives it: how many of its `put` have returned,
-/// and then which of its values were got, a bit each.
-type Producer = [AtomicU64; 1 + MOST / 64];
+/// and then which of its values were got, a bit each, and of which the lease was committed.
+type Producer = [AtomicU64; 1 + 2 * MOST / 64];
 
 /// What all processes of the storm see.
 #[derive(Shareable)]
@@ -175,6 +177,8 @@ struct Storm {
     is_over: AtomicU64,
     /// Values that came twice, not whole, or behind a later one of the same producer.
     wrong: [AtomicU64; 3],
+    /// Values that somebody had leased and worked on before.
+    again: AtomicU64,
 }
 
 type Value = Vec<u64>;
@@ -251,6 +255,7 @@ struct Crowd {
     queue: Queue<Value>,
     producers: Shared<[Producer]>,
     storm: Shared<Storm>,
+    with_leases: bool,
     /// The next producer's number.
     next: usize,
     putting: Vec<Process<()>>,
@@ -258,17 +263,19 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn gather(most: usize) -> Self {
+    fn gather(most: usize, with_leases: bool) -> Self {
         let queue = Queue::builder().items(50).bytes(8192).build();
         let storm = Storm {
             is_over: AtomicU64::new(0),
             wrong: [const { AtomicU64::new(0) }; 3],
+            again: AtomicU64::new(0),
         };
         let none = |_| [const { AtomicU64::new(0) }; _];
         let mut crowd = Self {
             queue: queue.expect("room"),
             producers: Shared::<[Producer]>::from_fn(most, none).expect("room"),
             storm: Shared::new(storm).expect("room"),
+            with_leases,
             next: 0,
             putting: Vec::new(),
             getting: Vec::new(),
@@ -291,7 +298,12 @@ impl Crowd {
 
     fn consumer(&self) -> Process<()> {
         let (queue, producers) = (self.queue.clone(), self.producers.clone());
-        Process::spawn(consume, (queue, producers, self.storm.clone())).expect("a child")
+        let arguments = (queue, producers, self.storm.clone());
+        match self.with_leases {
+            true => Process::spawn(leases::work_off, arguments),
+            false => Process::spawn(consume, arguments),
+        }
+        .expect("a child")
     }
 
     /// Kills the process after a moment, unless it has put all it may; and replaces it.
@@ -363,7 +375,7 @@ fn queue_loses_at_most_what_killed_consumers_had_taken() {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut random = Random::new(seed);
-    let mut crowd = Crowd::gather(kills + 8);
+    let mut crowd = Crowd::gather(kills + 8, false);
     let mut killed_consumers = 0;
     for _ in 0..kills {
         let victim = random.below(8) as usize;

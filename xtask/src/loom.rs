@@ -7,7 +7,7 @@ use crate::command::{self, Ended};
 use crate::test::{Context, summary};
 
 /// The bugs that are planted in the protocols, and the models of which one must find it.
-const BUGS: [(&str, &str); 8] = [
+const BUGS: [(&str, &str); 9] = [
     ("word", "loom_tests::word::"),
     ("condition", "loom_tests::condition::"),
     ("semaphore", "loom_tests::semaphore::"),
@@ -16,6 +16,7 @@ const BUGS: [(&str, &str); 8] = [
     ("rwlock", "loom_tests::rwlock::"),
     ("parking", "ring::loom_tests::"),
     ("queue", "queue::loom_tests::"),
+    ("lease", "queue::loom_tests::loom_lease"),
 ];
 
 pub(crate) fn step(context: &Context) -> Result<(), Faults> {

@@ -10,7 +10,9 @@ pub use manyhands_shm as shm;
 pub use manyhands_sync as sync;
 
 #[doc(inline)]
-pub use manyhands_channel::{Client, Connection, LifoQueue, Listener, Pipe, PriorityQueue, Queue};
+pub use manyhands_channel::{
+    Client, Connection, Lease, LifoQueue, Listener, Pipe, PriorityQueue, Queue,
+};
 #[doc(inline)]
 pub use manyhands_executor::{
     Death, Executor, Phase, Pool, ProcessPoolExecutor, Shutdown, SubmitError, Task, TaskError,

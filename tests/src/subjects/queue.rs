@@ -6,6 +6,7 @@
 //! the newcomer looks whether they did what they could without it: a value that lies in the queue
 //! while somebody sleeps for one is a wake-up that was lost.
 
+mod leases;
 mod tasks;
 
 use std::cell::RefCell;
@@ -161,7 +162,10 @@ static CASES: [Case; 9] = [
 /// The subjects of this file.
 pub fn subjects() -> Vec<&'static dyn Subject> {
     let cases = CASES.iter().map(|case| case as &dyn Subject);
-    cases.chain(tasks::subjects()).collect()
+    cases
+        .chain(tasks::subjects())
+        .chain(leases::subjects())
+        .collect()
 }
 
 fn bytes(who: u8) -> [u8; 24] {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use manyhands_shm::{ArenaError, NoSpace, PackError, UnpackError};
 
+use super::layout::LEASES;
 use super::raw::Stop;
 
 /// Why a queue was not made.
@@ -58,6 +59,26 @@ pub enum PutError {
     Corrupt,
 }
 
+/// A lease that was not this process' any more when it was committed; somebody else may have the value.
+pub struct LeaseLost<T> {
+    /// The value.
+    pub value: T,
+}
+
+impl<T> std::error::Error for LeaseLost<T> {}
+
+impl<T> fmt::Display for LeaseLost<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the lease of the value was lost")
+    }
+}
+
+impl<T> fmt::Debug for LeaseLost<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseLost").finish_non_exhaustive()
+    }
+}
+
 /// Why no value came.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,6 +96,12 @@ pub enum GetError {
     /// has died with its sender. It is gone, the next one may be right.
     #[error("the message is no such value: {0}")]
     Undecodable(#[from] UnpackError),
+    /// All processes together have as many leases of the queue as there can be (`lease` only).
+    #[error("{most} values are leased, which is the most that can be")]
+    TooManyLeases {
+        /// The most leases.
+        most: usize,
+    },
     /// Another call of this thread on the queue has not returned: decoding a value must not get
     /// another one.
     #[error("a call on the queue inside of another one")]
@@ -162,7 +189,7 @@ impl From<Stop> for PutError {
             Stop::Closed => Self::Closed,
             Stop::TooManyHeld => Self::TooManyHeld,
             // No code of the user's runs while a producer has the turn: its name there is not ours.
-            Stop::Reentered | Stop::Corrupt => Self::Corrupt,
+            Stop::Reentered | Stop::TooManyLeases | Stop::Corrupt => Self::Corrupt,
         }
     }
 }
@@ -173,6 +200,7 @@ impl From<Stop> for GetError {
             Stop::WouldBlock => Self::Empty,
             Stop::TimedOut => Self::TimedOut,
             Stop::Closed => Self::Closed,
+            Stop::TooManyLeases => Self::TooManyLeases { most: LEASES },
             Stop::Reentered => Self::Reentered,
             Stop::TooManyHeld => Self::TooManyHeld,
             Stop::Corrupt => Self::Corrupt,

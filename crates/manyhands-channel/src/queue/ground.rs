@@ -7,7 +7,11 @@ mod real;
 
 #[cfg(loom)]
 pub(super) use model::{
-    Bed, Lock, LockGuard, Memory, ShortLock, Spin, enter, turn, wait, wake_all,
+    Bed, Lock, LockGuard, Memory, Section, ShortLock, Spin, enter, is_alive, me, turn, wait,
+    wait_beside, wake_all,
 };
 #[cfg(not(loom))]
-pub(super) use real::{Bed, Lock, LockGuard, Memory, ShortLock, Spin, enter, turn, wait, wake_all};
+pub(super) use real::{
+    Bed, Lock, LockGuard, Memory, Section, ShortLock, Spin, enter, is_alive, me, turn, wait,
+    wait_beside, wake_all,
+};

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_shm::Region;
 
-use super::ground::Memory;
+use super::ground::{self, Memory};
 use super::layout::Mark;
 use super::raw::{MOST_BYTES, RawQueue};
 use crate::ring::{Corrupt, place_locks};
@@ -35,6 +35,7 @@ impl RawQueue {
             memory,
             bytes,
             items,
+            me: ground::me(),
         })
     }
 
@@ -44,6 +45,6 @@ impl RawQueue {
 
     /// Whether the message that ends at `mark` was taken, or will never be: nobody else has the queue.
     pub(super) fn has_passed(&mut self, mark: Mark) -> bool {
-        self.taken().has_reached(mark) || self.memory.is_only()
+        self.freed_until_now().has_reached(mark) || self.memory.is_only()
     }
 }

@@ -4,12 +4,13 @@
 //!    0  bytes, items, closing, sealed      seldom written
 //!   64  put section, head as last seen, peak             the producers'
 //!  128  tail                              what was committed since the beginning
-//!  192  get section, tail as last seen, done, dropped    the consumers'
-//!  256  head                              what was taken since the beginning
+//!  192  get section, next, leases, tail as last seen, done    the consumers'
+//!  256  head                              what was freed since the beginning
 //!  320  the turn of consumers that sleep; 384 what they tell producers
 //!  448  the turn of producers that sleep; 512 what they tell consumers
 //!  576  what those who join tell consumers
-//!  640  records                           `bytes` of them, a power of two
+//!  640  leases                            126 of 32 bytes
+//! 4672  records                           `bytes` of them, a power of two
 //! ```
 //!
 //! Each line is written by one side often, or by nobody; what a side reads at each message of the
@@ -41,6 +42,8 @@ pub(crate) struct Header {
     pub(super) room: Line<Place>,
     /// For who waits until all is done; changed in the consumers' section.
     pub(super) tasks: Line<Notice>,
+    /// Which messages are leased, or were and came back; changed in the consumers' section.
+    pub(super) leases: [Lease; LEASES],
 }
 
 /// How much fits in, and for how long.
@@ -53,7 +56,8 @@ pub(super) struct Limits {
     /// Not zero once somebody has begun to close; whoever would sleep for room finishes it. Changed
     /// in the consumers' section.
     pub(super) closing: AtomicU32,
-    /// Not zero once nothing more will be put. Changed in the producers' section.
+    /// [`SEALED`] once nothing more will be put, [`DROPPING`] once what is there is to be dropped,
+    /// too: whoever would sleep for a message does that. Changed in the producers' section.
     pub(super) sealed: AtomicU32,
 }
 
@@ -75,12 +79,77 @@ pub(super) struct PutSide {
 #[cfg_attr(loom, derive(Default))]
 pub(super) struct GetSide {
     pub(super) section: ShortLock,
+    /// The message to come next, of those that nobody has had. It only grows.
+    pub(super) next: AtomicU64,
+    /// Which leases there are, a bit each. One that begins at `next` is none yet.
+    pub(super) out: [AtomicU64; 2],
     /// The tail as a consumer saw it last; it only grows.
     pub(super) seen_tail: AtomicU64,
     /// How many messages were reported as done; counted as in a [`Mark`].
     pub(super) done: AtomicU32,
-    /// How many had been taken when all others were dropped; if the head says [`DROPPED`].
+    /// How many had been taken when all others were dropped; if `next` says [`DROPPED`].
     pub(super) dropped_from: AtomicU32,
+    /// How many of the leases are given back. A cache.
+    pub(super) given_back: AtomicU32,
+    /// Not zero when somebody may sleep who wants to hear of what is given back.
+    pub(super) watched: AtomicU32,
+}
+
+/// The most leases at once; as many as there are lives that one wait can watch.
+#[cfg(not(loom))]
+pub(super) const LEASES: usize = 126;
+#[cfg(loom)]
+pub(super) const LEASES: usize = 2;
+
+/// A message that is not for whoever comes next: leased, or leased once and given back.
+#[repr(C)]
+#[derive(Debug)]
+#[cfg_attr(loom, derive(Default))]
+pub(super) struct Lease {
+    /// Where its record begins.
+    pub(super) start: AtomicU64,
+    /// The participant that has it.
+    pub(super) holder: AtomicU64,
+    /// A [`LeaseState`].
+    pub(super) state: AtomicU64,
+    /// How many messages are reported once this one is finished.
+    pub(super) done: AtomicU32,
+    pub(super) unused: AtomicU32,
+}
+
+/// What became of a message that was leased, and how often it has been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LeaseState {
+    pub(super) stage: Stage,
+    pub(super) deliveries: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(super) enum Stage {
+    Leased = 1,
+    GivenBack = 2,
+    Finished = 3,
+}
+
+impl LeaseState {
+    pub(super) fn to_bits(self) -> u64 {
+        (self.stage as u64) << 32 | u64::from(self.deliveries)
+    }
+
+    /// `None` when there is no such state.
+    pub(super) fn from_bits(bits: u64) -> Option<Self> {
+        let stage = match bits >> 32 {
+            1 => Stage::Leased,
+            2 => Stage::GivenBack,
+            3 => Stage::Finished,
+            _ => return None,
+        };
+        Some(Self {
+            stage,
+            deliveries: bits as u32,
+        })
+    }
 }
 
 /// Where one sleeps; whoever else wants to sleep here waits for the turn.
@@ -128,12 +197,19 @@ const _: () = {
     assert!(offset_of!(Header, room) == 448);
     assert!(offset_of!(Place, notice) == 64);
     assert!(offset_of!(Header, tasks) == 576);
-    assert!(size_of::<Header>() == 640);
+    assert!(offset_of!(Header, leases) == 640);
+    assert!(size_of::<GetSide>() <= 64 && size_of::<Lease>() == 32);
+    assert!(size_of::<Header>() == 4672);
+    assert!(LEASES == manyhands_sync::life::MAX_LIVES);
 };
 
-/// Said by the head, in a bit that no count of bytes has: what was between the last message that was
+/// Said by `next`, in a bit that no count of bytes has: what was between the last message that was
 /// taken and the tail was dropped, and the queue had been closed before.
 pub(super) const DROPPED: u64 = 1;
+
+/// See [`Limits::sealed`].
+pub(super) const SEALED: u32 = 1;
+pub(super) const DROPPING: u32 = 2;
 
 /// A place in the queue: how many messages lie before it since the beginning, and how many bytes
 /// of records, a multiple of 8; both wrap. One word, so that one store commits a message.
@@ -141,7 +217,7 @@ pub(super) const DROPPED: u64 = 1;
 pub(super) struct Mark(u64);
 
 impl Mark {
-    /// Also of a head that says [`DROPPED`].
+    /// Also of a place that says [`DROPPED`].
     pub(super) fn from_bits(bits: u64) -> Self {
         Self(bits & !DROPPED)
     }
@@ -249,6 +325,16 @@ mod tests {
         assert!(after.has_reached(near_the_end) && !near_the_end.has_reached(after));
         assert!(after.has_reached(after));
         assert_eq!(Mark::from_bits(after.to_bits()), after);
+    }
+
+    #[test]
+    fn states_of_leases_are_read_as_they_were_written() {
+        for stage in [Stage::Leased, Stage::GivenBack, Stage::Finished] {
+            let deliveries = u32::MAX;
+            let state = LeaseState { stage, deliveries };
+            assert_eq!(LeaseState::from_bits(state.to_bits()), Some(state));
+        }
+        assert_eq!(LeaseState::from_bits(7), None);
     }
 
     #[test]

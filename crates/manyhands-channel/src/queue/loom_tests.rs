@@ -4,7 +4,7 @@
 //! protocol is the one that ships; the sections, the turns, the futex and the bytes are the models of
 //! `ground/model.rs`. Nobody dies here: deaths are swept in `tests/`. With
 //! `MANYHANDS_PLANTED_BUG=queue` in the environment a consumer does not look again before it lies
-//! down, and the run must fail: loom reports a deadlock.
+//! down, with `lease` whoever gives back does not wake it; and the run must fail: loom reports a deadlock.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,7 +12,7 @@ use loom::thread;
 
 use super::ground::Memory;
 use super::layout::Kind;
-use super::message::{Batch, Taking};
+use super::message::{Batch, Call, Taking, Ticket};
 use super::raw::{Message, RawQueue, Stop};
 use crate::patience::Patience;
 use crate::primitive::Deadline;
@@ -26,6 +26,7 @@ fn queue(items: u32) -> RawQueue {
         memory: Memory::new(bytes),
         bytes,
         items,
+        me: super::ground::me(),
     }
 }
 
@@ -45,11 +46,24 @@ fn get(queue: &RawQueue) -> Result<u64, Stop> {
         bytes: &mut bytes,
         ends: None,
     };
-    match queue.get(&mut into, FOREVER)? {
+    match queue.get(&mut into, Call::Take, FOREVER)? {
         Message::Taken => {}
+        Message::Leased(_) => unreachable!("it was to be taken"),
         Message::Seen(_) => unreachable!("there are no handles"),
     }
     Ok(u64::from_ne_bytes(bytes.try_into().expect("8 bytes")))
+}
+
+fn lease(queue: &RawQueue) -> Ticket {
+    let mut bytes = Vec::with_capacity(8);
+    let mut into = Taking {
+        bytes: &mut bytes,
+        ends: None,
+    };
+    match queue.get(&mut into, Call::Lease, FOREVER) {
+        Ok(Message::Leased(ticket)) => ticket,
+        _ => unreachable!("there is a message"),
+    }
 }
 
 /// Runs a model with at most so many preemptions.
@@ -148,6 +162,105 @@ fn loom_close_wakes_both_sides_once_and_for_all() {
 }
 
 #[test]
+fn loom_lease_that_is_given_back_wakes_a_consumer() {
+    explore(5, || {
+        let queue = queue(4);
+        put(&queue, &[1]).expect("room");
+        let ticket = lease(&queue);
+        let consumer = thread::spawn({
+            let queue = queue.clone();
+            move || assert_eq!(get(&queue), Ok(1))
+        });
+        queue.give_back(ticket);
+        consumer.join().expect("no panic");
+    });
+}
+
+/// Of two that are put and leased, one comes back and one is done.
+#[test]
+fn loom_consumer_finds_what_is_put_and_what_comes_back() {
+    explore(3, || {
+        let queue = queue(4);
+        put(&queue, &[1]).expect("room");
+        let ticket = lease(&queue);
+        let producer = thread::spawn({
+            let queue = queue.clone();
+            move || put(&queue, &[2]).expect("it is open")
+        });
+        let consumer = thread::spawn({
+            let queue = queue.clone();
+            move || get(&queue).expect("a value") + get(&queue).expect("a value")
+        });
+        queue.give_back(ticket);
+        producer.join().expect("no panic");
+        assert_eq!(consumer.join().expect("no panic"), 3);
+    });
+}
+
+#[test]
+fn loom_commit_of_the_last_lease_ends_a_closed_queue() {
+    explore(4, || {
+        let queue = queue(4);
+        put(&queue, &[1]).expect("room");
+        let ticket = lease(&queue);
+        let consumer = thread::spawn({
+            let queue = queue.clone();
+            move || assert_eq!(get(&queue), Err(Stop::Closed))
+        });
+        let closing = thread::spawn({
+            let queue = queue.clone();
+            move || queue.close()
+        });
+        assert!(queue.commit_lease(ticket));
+        closing.join().expect("no panic");
+        consumer.join().expect("no panic");
+        assert_eq!(queue.tasks(), (0, 0));
+    });
+}
+
+#[test]
+fn loom_commit_makes_room_for_a_producer_that_sleeps() {
+    explore(5, || {
+        let queue = queue(1);
+        put(&queue, &[1]).expect("room");
+        let ticket = lease(&queue);
+        let producer = thread::spawn({
+            let queue = queue.clone();
+            move || put(&queue, &[2]).expect("it is open")
+        });
+        assert!(queue.commit_lease(ticket));
+        producer.join().expect("no panic");
+        assert_eq!(get(&queue), Ok(2));
+    });
+}
+
+/// The lease comes back before the shutdown or after it: it is got, or dropped.
+#[test]
+fn loom_shutdown_ends_consumers_and_joins_beside_a_lease() {
+    explore(3, || {
+        let queue = queue(4);
+        put(&queue, &[1]).expect("room");
+        let ticket = lease(&queue);
+        let consumer = thread::spawn({
+            let queue = queue.clone();
+            move || match get(&queue) {
+                Ok(_) => assert!(queue.report()),
+                Err(stop) => assert_eq!(stop, Stop::Closed),
+            }
+        });
+        let joining = thread::spawn({
+            let queue = queue.clone();
+            move || queue.join(FOREVER).expect("it waits for ever")
+        });
+        queue.shut_down();
+        queue.give_back(ticket);
+        consumer.join().expect("no panic");
+        joining.join().expect("no panic");
+        assert_eq!((queue.tasks(), queue.available()), ((0, 0), 0));
+    });
+}
+
+#[test]
 fn loom_all_who_join_are_woken_by_the_last_report() {
     explore(4, || {
         let queue = queue(4);
@@ -181,8 +294,7 @@ fn loom_join_ends_between_a_consumer_and_a_shutdown() {
             let queue = queue.clone();
             move || queue.join(FOREVER).expect("it waits for ever")
         });
-        queue.close();
-        queue.clear();
+        queue.shut_down();
         consumer.join().expect("no panic");
         joining.join().expect("no panic");
         assert_eq!(queue.tasks(), (0, 0));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::layout::Kind;
-use super::message::{Batch, Taking};
+use super::message::{Batch, Call, Taking};
 use super::raw::Message;
 use super::typed::{decode, with_buffer};
 use super::{GetError, GetManyError, PutError, PutManyError, Queue};
@@ -191,7 +191,8 @@ impl<T: DeserializeOwned> Queue<T> {
                 bytes: buffer,
                 ends: Some((&mut ends, most)),
             };
-            let message = self.raw.get(&mut into, patience).map_err(nothing)?;
+            let message = self.raw.get(&mut into, Call::Take, patience);
+            let message = message.map_err(nothing)?;
             decode_all(&message, buffer, &ends)
         })
     }

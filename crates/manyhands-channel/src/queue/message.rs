@@ -6,16 +6,38 @@ use crate::ring::record_size;
 /// The message in front.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Front {
+    /// Which lease it was given back by, if it was.
+    pub(super) lease: Option<usize>,
     pub(super) head: RecordHead,
     /// Where it begins, and what lies behind it.
     pub(super) start: Mark,
     pub(super) end: Mark,
 }
 
+/// What is done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Take,
+    Lease,
+}
+
+/// Which lease a caller has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) lease: usize,
+    pub(super) start: Mark,
+    /// How often the message was leased, this time included.
+    pub(super) deliveries: u32,
+    /// Whether the payload is the handle of a region.
+    pub(super) is_region: bool,
+}
+
 /// What a look at the front of the queue found.
 pub(super) enum Look {
     /// The message is in the buffer, and taken.
     Taken,
+    /// The message is in the buffer, and leased.
+    Leased(Ticket),
     /// The message is in the buffer, and to be taken when it is unpacked.
     Seen(Front),
     Nothing,

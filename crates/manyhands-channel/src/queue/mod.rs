@@ -2,6 +2,7 @@
 
 mod ground;
 pub(crate) mod layout;
+mod ledger;
 mod message;
 mod raw;
 mod section;
@@ -13,6 +14,8 @@ mod error;
 #[cfg(not(loom))]
 mod home;
 #[cfg(not(loom))]
+mod lease;
+#[cfg(not(loom))]
 mod many;
 #[cfg(not(loom))]
 mod tasks;
@@ -21,8 +24,10 @@ mod typed;
 
 #[cfg(not(loom))]
 pub use error::{
-    GetError, GetManyError, JoinError, PutError, PutManyError, QueueError, TaskDoneError,
+    GetError, GetManyError, JoinError, LeaseLost, PutError, PutManyError, QueueError, TaskDoneError,
 };
+#[cfg(not(loom))]
+pub use lease::Lease;
 #[cfg(not(loom))]
 pub use typed::{Queue, QueueBuilder, QueueStats};
 

@@ -4,9 +4,10 @@
 //!
 //! Producers take turns in the short section of their side, consumers in that of theirs; the two
 //! sides do not exclude each other. Messages are written behind the tail and committed by one store
-//! of `tail`; they are copied out and taken by one store of `head`. Who is killed before its store has
+//! of `tail`; they are copied out and taken by one store of `next`. Who is killed before its store has
 //! done nothing: the next one writes over the half message, or reads the message again. So the
-//! sections need no repair.
+//! producers' section needs no repair. In the consumers' one the head follows `next`, and tells
+//! producers what is free; whoever enters after a death makes up for what does not follow yet.
 //!
 //! # Sleeping
 //!
@@ -30,6 +31,17 @@
 //! open: everybody puts and gets. But nobody lies down for room in it: whoever would, or is woken
 //! from that, seals it. So either all sleepers are told, or none and the queue is open.
 //!
+//! What is in a queue that closes is dropped in the same way: `sealed` says in the producers' section
+//! that it is to be, and who sleeps for a message is woken; then it is dropped in the consumers'. Whoever
+//! would lie down in between drops it.
+//!
+//! # Leases
+//!
+//! See `ledger.rs`. A message may come back, by the consumers' side or by a death. So a consumer lies down
+//! in two steps. In the consumers' section it sees that nothing was given back, notes the sequence and
+//! says so in `watched`; who gives back moves the sequence on and wakes, as who puts does. In the
+//! producers' section it says that it waits, if nothing was put since.
+//!
 //! # Messages with handles
 //!
 //! What a handle names is held by the sender until `head` has passed the message, so the receiver
@@ -39,9 +51,9 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::ground::{self, LockGuard, Memory, enter, turn};
-use super::layout::{DROPPED, Header, Kind, Mark, Place};
-use super::message::{Batch, Front, Look, Taking};
+use super::ground::{self, LockGuard, Memory, turn};
+use super::layout::{DROPPED, DROPPING, Header, Kind, Mark, Place, SEALED};
+use super::message::{Batch, Call, Front, Look, Taking, Ticket};
 use super::sleep::{rouse, rouse_waiting};
 use crate::patience::Patience;
 use crate::primitive::Deadline;
@@ -57,6 +69,8 @@ pub(super) struct RawQueue {
     /// A power of two.
     pub(super) bytes: u64,
     pub(super) items: u32,
+    /// The participant that this process is.
+    pub(super) me: u64,
 }
 
 /// Why a call did nothing.
@@ -68,6 +82,8 @@ pub(super) enum Stop {
     Closed,
     /// The thread is inside of the same call already: while it unpacks a message.
     Reentered,
+    /// There are as many leases as there can be.
+    TooManyLeases,
     /// The thread holds too many locks to take one more.
     TooManyHeld,
     Corrupt,
@@ -82,6 +98,8 @@ impl From<Corrupt> for Stop {
 /// A message that was copied out.
 pub(super) enum Message<'a> {
     Taken,
+    /// It is leased to the caller.
+    Leased(Ticket),
     /// It is still in the queue until this is dropped.
     Seen(Seen<'a>),
 }
@@ -121,10 +139,10 @@ impl RawQueue {
         self.items
     }
 
-    /// How many messages there are, and the bytes of their records; old when it is read.
+    /// How many messages take room, leased ones included, and how many bytes; old when it is read.
     pub(super) fn used(&self) -> (u32, u64) {
         // The head first: it never passes the tail, which is read later.
-        let head = self.taken();
+        let head = self.freed_until_now();
         // Relaxed: for information.
         let tail = Mark::from_bits(self.memory.head().tail.0.load(Relaxed));
         (tail.messages_since(head), tail.bytes_since(head))
@@ -149,9 +167,9 @@ impl RawQueue {
         self.memory.head().limits.0.sealed.load(Acquire) != 0
     }
 
-    /// What was taken until now.
-    pub(super) fn taken(&self) -> Mark {
-        // Acquire: partner is the store in `take`; the consumer is done with what lies before.
+    /// What was freed until now.
+    pub(super) fn freed_until_now(&self) -> Mark {
+        // Acquire: partner is the store in `take`; consumers are done with what lies before.
         Mark::from_bits(self.memory.head().head.0.load(Acquire))
     }
 
@@ -161,7 +179,12 @@ impl RawQueue {
         if let Some(mark) = self.try_put(batch, in_section(patience))? {
             return Ok(mark);
         }
-        let deadline = patience.left().ok_or_else(|| refusal(patience))?;
+        let Some(deadline) = patience.left() else {
+            // Who died while it freed some room has perhaps not told: whoever enters finds it.
+            drop(self.enter_get(in_section(patience)));
+            let mark = self.try_put(batch, in_section(patience))?;
+            return mark.ok_or_else(|| refusal(patience));
+        };
         let room = &self.memory.head().room.0;
         let _turn = turn(room, deadline)?;
         loop {
@@ -169,7 +192,7 @@ impl RawQueue {
                 return Ok(mark);
             }
             if self.is_closing() {
-                self.seal();
+                self.seal(SEALED);
                 continue;
             }
             if deadline.has_passed() {
@@ -185,24 +208,28 @@ impl RawQueue {
         }
     }
 
-    /// Copies the first message, or more of them, to the end of what is taken into.
+    /// Copies the first message, or more of them, to the end of what is taken into; and takes or
+    /// leases it.
     pub(super) fn get(
         &self,
         into: &mut Taking<'_>,
+        call: Call,
         patience: Patience,
     ) -> Result<Message<'_>, Stop> {
-        loop {
-            match self.look(into, false, in_section(patience))? {
+        let is_empty = loop {
+            match self.look(into, call, false, in_section(patience))? {
                 Look::Taken => return Ok(Message::Taken),
+                Look::Leased(ticket) => return Ok(Message::Leased(ticket)),
                 Look::NeedsRoom(length) => into.bytes.reserve(length),
-                Look::Nothing | Look::NeedsTurn | Look::Seen(_) => break,
+                Look::Nothing => break true,
+                Look::NeedsTurn | Look::Seen(_) => break false,
             }
-        }
+        };
         let items = &self.memory.head().items.0;
         let deadline = match patience {
             Patience::Until(deadline) if deadline.has_passed() => return Err(Stop::TimedOut),
             Patience::Until(deadline) => deadline,
-            Patience::None if self.used().0 == 0 => return Err(Stop::WouldBlock),
+            Patience::None if is_empty => return Err(Stop::WouldBlock),
             // Whoever has the turn is about to take the message in front.
             Patience::None => Deadline::now(),
         };
@@ -211,8 +238,9 @@ impl RawQueue {
             (stop, _) => stop,
         })?;
         loop {
-            match self.look(into, true, deadline)? {
+            match self.look(into, call, true, deadline)? {
                 Look::Taken => return Ok(Message::Taken),
+                Look::Leased(ticket) => return Ok(Message::Leased(ticket)),
                 Look::Seen(front) => {
                     return Ok(Message::Seen(Seen {
                         queue: self,
@@ -231,34 +259,51 @@ impl RawQueue {
             }
             items.spin.wait(
                 deadline,
-                || self.used().0 > 0 || self.is_closed(),
+                || self.has_news(),
                 || {
-                    if let Some(expected) = self.lie_down_for_items(deadline) {
-                        ground::wait(&items.notice.0, expected, deadline);
+                    if let Some(bed) = self.lie_down_for_items(deadline) {
+                        let others = bed.holders.as_slice();
+                        ground::wait_beside(&items.notice.0, bed.expected, others, deadline);
                     }
                 },
             );
         }
     }
 
+    /// Whether there seems to be a message or an end, for who looks before it sleeps.
+    pub(super) fn has_news(&self) -> bool {
+        let is_over = || self.used().0 == 0 || self.is_dropped();
+        self.available() > 0 || self.is_closed() && is_over()
+    }
+
     /// Lets nobody put any more. What is in the queue stays.
     pub(super) fn close(&self) {
         let head = self.memory.head();
-        if let Some(_inside) = enter(&head.get.0.section, Deadline::NEVER) {
+        if let Some(_inside) = self.enter_get(Deadline::NEVER) {
             rouse(&head.room.0.notice.0);
             // Relaxed: whoever acts on it has passed this section, or finds it later.
             head.limits.0.closing.store(1, Relaxed);
         }
-        self.seal();
+        self.seal(SEALED);
     }
 
-    /// The second half of closing.
-    fn seal(&self) {
+    /// As [`close`](Self::close), and drops what is there; returns how many messages.
+    pub(super) fn shut_down(&self) -> u32 {
+        self.close();
+        self.seal(DROPPING);
+        self.clear()
+    }
+
+    /// The second half of closing, and the first one of dropping what is there.
+    fn seal(&self, how: u32) {
         let head = self.memory.head();
-        if let Some(_inside) = enter(&head.put.0.section, Deadline::NEVER) {
+        if let Some(_inside) = self.enter_put(Deadline::NEVER)
+            // Relaxed: changed in this section only.
+            && head.limits.0.sealed.load(Relaxed) < how
+        {
             rouse(&head.items.0.notice.0);
             // Release: partner is the load in `is_closed`.
-            head.limits.0.sealed.store(1, Release);
+            head.limits.0.sealed.store(how, Release);
         }
     }
 
@@ -269,25 +314,24 @@ impl RawQueue {
     }
 
     /// Takes all messages at once, unread, so that nobody has to report them; returns how many. For
-    /// a queue that is closed.
+    /// a queue that is closed, and whose consumers were told.
     pub(super) fn clear(&self) -> u32 {
         let head = self.memory.head();
-        let Some(_inside) = enter(&head.get.0.section, Deadline::NEVER) else {
+        let Some(_inside) = self.enter_get(Deadline::NEVER) else {
             return 0;
         };
-        // Relaxed: changed in this section only.
-        let bits = head.head.0.load(Relaxed);
-        if bits & DROPPED != 0 {
+        if self.is_dropped() {
             return 0;
         }
-        let start = Mark::from_bits(bits);
+        let start = self.next();
         // Acquire: partner is the store in `commit`.
         let end = Mark::from_bits(head.tail.0.load(Acquire));
         head.get.0.seen_tail.store(end.to_bits(), Relaxed);
         head.get.0.dropped_from.store(start.messages(), Relaxed);
         rouse_waiting(&head.tasks.0);
+        let given_back = head.get.0.given_back.load(Relaxed);
         self.take(end, DROPPED);
-        end.messages_since(start)
+        end.messages_since(start) + given_back
     }
 }
 

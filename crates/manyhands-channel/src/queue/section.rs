@@ -6,15 +6,29 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::ground::enter;
-use super::layout::{Kind, Mark, RecordHead};
-use super::message::{Batch, Front, Look, Taking};
+use super::ground::{Section, enter};
+use super::layout::{DROPPED, Kind, Mark, RecordHead};
+use super::ledger::Holders;
+use super::message::{Batch, Call, Front, Look, Taking};
 use super::raw::{RawQueue, Stop};
 use super::sleep::{lie_down, rouse};
 use crate::primitive::{Deadline, is_planted};
 use crate::ring::{RECORD_HEAD, record_size};
 
+/// How a consumer sleeps.
+pub(super) struct Bed {
+    /// The sequence to sleep on.
+    pub(super) expected: u32,
+    /// Whose deaths to wake for.
+    pub(super) holders: Holders,
+}
+
 impl RawQueue {
+    /// Enters the producers' section, which is whole at each instruction.
+    pub(super) fn enter_put(&self, deadline: Deadline) -> Option<Section<'_>> {
+        enter(&self.memory.head().put.0.section, deadline, || ())
+    }
+
     /// Writes as many of the messages as there is room for, and commits them at once; the place
     /// behind them when these were all.
     pub(super) fn try_put(
@@ -24,7 +38,7 @@ impl RawQueue {
     ) -> Result<Option<Mark>, Stop> {
         let head = self.memory.head();
         let side = &head.put.0;
-        let _inside = enter(&side.section, deadline).ok_or(Stop::TimedOut)?;
+        let _inside = self.enter_put(deadline).ok_or(Stop::TimedOut)?;
         // Relaxed here and below: what this side has is changed in its section only.
         if head.limits.0.sealed.load(Relaxed) != 0 {
             return Err(Stop::Closed);
@@ -36,7 +50,7 @@ impl RawQueue {
         while let Some(payload) = rest.next() {
             let size = record_size(payload.len() as u64);
             if !self.has_room(seen, tail, size)? {
-                seen = self.taken();
+                seen = self.freed_until_now();
                 side.seen_head.store(seen.to_bits(), Relaxed);
                 if !self.has_room(seen, tail, size)? {
                     break;
@@ -96,14 +110,19 @@ impl RawQueue {
     pub(super) fn look(
         &self,
         into: &mut Taking<'_>,
+        call: Call,
         has_turn: bool,
         deadline: Deadline,
     ) -> Result<Look, Stop> {
-        let head = self.memory.head();
-        let inside = enter(&head.get.0.section, deadline).ok_or(Stop::TimedOut)?;
-        // Relaxed: changed in this section only.
-        let start = Mark::from_bits(head.head.0.load(Relaxed));
-        let Some(front) = self.front(start)? else {
+        let inside = self.enter_get(deadline).ok_or(Stop::TimedOut)?;
+        if self.is_dropped() {
+            return Err(Stop::Closed);
+        }
+        let front = match self.first_given_back()? {
+            None => self.front(self.next())?,
+            given_back => given_back,
+        };
+        let Some(front) = front else {
             drop(inside);
             // The end is looked at before the tail: what was put before the end is there then.
             return match self.is_closed() && self.used().0 == 0 {
@@ -117,9 +136,20 @@ impl RawQueue {
         if !into.has_room(front.head) {
             return Ok(Look::NeedsRoom(front.head.length as usize));
         }
+        if call == Call::Lease {
+            let free = self.free_lease().or(front.lease);
+            let free = free.ok_or(Stop::TooManyLeases)?;
+            self.copy(front, into);
+            let ticket = self.lease_front(front, free, self.me);
+            return Ok(Look::Leased(ticket));
+        }
         self.copy(front, into);
         if front.head.kind != Kind::Plain {
             return Ok(Look::Seen(front));
+        }
+        if let Some(lease) = front.lease {
+            self.finish(lease, false);
+            return Ok(Look::Taken);
         }
         let mut end = front.end;
         while into.wants_more()
@@ -161,14 +191,9 @@ impl RawQueue {
         if start == tail {
             return Ok(None);
         }
-        // One load, checked, and used from the copy: the place is not read twice.
-        let bits = self.memory.load_head(self.offset(start.bytes()));
-        let record = RecordHead::from_bits(bits).ok_or(Stop::Corrupt)?;
-        let there = tail.bytes_since(start);
-        if record.size() > there || there > self.bytes || !start.bytes().is_multiple_of(8) {
-            return Err(Stop::Corrupt);
-        }
+        let record = self.record(start, tail)?;
         Ok(Some(Front {
+            lease: None,
             head: record,
             start,
             end: start.behind(record.size()),
@@ -178,49 +203,74 @@ impl RawQueue {
     /// Takes everything before `end`, and says how; inside of the consumers' section.
     pub(super) fn take(&self, end: Mark, how: u64) {
         let head = self.memory.head();
-        let room = &head.room.0.notice.0;
-        // Relaxed, all of them: changed in this section only.
+        let mut freed = self.freed(end, None);
+        let is_waited_for = self.rouse_for_room(freed);
+        // Release: partners are the loads in `available` and `is_dropped`.
+        head.get.0.next.store(end.to_bits() | how, Release);
+        if how == DROPPED {
+            freed = self.freed(end, None);
+        }
+        // Release: partner is the load in `freed_until_now`; our reads lie before it.
+        head.head.0.store(freed.to_bits(), Release);
+        if is_waited_for {
+            // Relaxed: changed in this section only.
+            head.room.0.notice.0.waiting.store(0, Relaxed);
+        }
+    }
+
+    /// Wakes who waits for room, if there is enough once so much is free; whether somebody did.
+    pub(super) fn rouse_for_room(&self, freed: Mark) -> bool {
+        let room = &self.memory.head().room.0.notice.0;
+        // Relaxed, both: changed in this section only.
         let is_waited_for = room.waiting.load(Relaxed) != 0
-            && end.has_reached(Mark::from_bits(room.wanted.load(Relaxed)));
+            && freed.has_reached(Mark::from_bits(room.wanted.load(Relaxed)));
         if is_waited_for {
             rouse(room);
         }
-        // Release: partner is the load in `taken`; our reads lie before it.
-        head.head.0.store(end.to_bits() | how, Release);
-        if is_waited_for {
-            room.waiting.store(0, Relaxed);
-        }
+        is_waited_for
     }
 
     /// Takes a message that was seen, unless somebody has cleared the queue meanwhile.
     pub(super) fn take_seen(&self, front: Front) {
-        let head = self.memory.head();
-        if let Some(_inside) = enter(&head.get.0.section, Deadline::NEVER)
-            // Relaxed: changed in this section only.
-            && head.head.0.load(Relaxed) == front.start.to_bits()
-        {
-            self.take(front.end, 0);
+        let Some(_inside) = self.enter_get(Deadline::NEVER) else {
+            return;
+        };
+        if self.is_dropped() {
+            return;
+        }
+        match front.lease {
+            // Nobody else takes or leases such a message without the turn, which the caller has.
+            Some(lease) => self.finish(lease, false),
+            None if self.next() == front.start => self.take(front.end, 0),
+            None => {}
         }
     }
 
-    /// Says that a consumer is going to sleep; `None` when there is no reason to. The sequence to
-    /// sleep on.
-    pub(super) fn lie_down_for_items(&self, deadline: Deadline) -> Option<u32> {
+    /// Says in both sections that a consumer is going to sleep; `None` when there is no reason to.
+    ///
+    /// What it has seen in the one must be so still in the other one: then no message came, and so
+    /// none was leased, by nobody whose death it would not wake for.
+    pub(super) fn lie_down_for_items(&self, deadline: Deadline) -> Option<Bed> {
         let head = self.memory.head();
-        let _inside = enter(&head.put.0.section, deadline)?;
+        let (expected, holders, tail, sealed) = self.watch_leases(deadline)?;
+        let _inside = self.enter_put(deadline)?;
         // Relaxed: both are changed in this section only.
-        let is_empty = is_planted("queue") || head.tail.0.load(Relaxed) == self.taken().to_bits();
-        let goes_on = head.limits.0.sealed.load(Relaxed) == 0;
-        (is_empty && goes_on).then(|| lie_down(&head.items.0.notice.0))
+        let is_empty = is_planted("queue") || head.tail.0.load(Relaxed) == tail.to_bits();
+        let goes_on = head.limits.0.sealed.load(Relaxed) == sealed;
+        (is_empty && goes_on).then(|| {
+            // Relaxed: changed in this section only.
+            head.items.0.notice.0.waiting.store(1, Relaxed);
+            Bed { expected, holders }
+        })
     }
 
     /// As [`lie_down_for_items`](Self::lie_down_for_items), for a producer and `size` bytes.
     pub(super) fn lie_down_for_room(&self, size: u64, deadline: Deadline) -> Option<u32> {
         let head = self.memory.head();
-        let _inside = enter(&head.get.0.section, deadline)?;
+        let _inside = self.enter_get(deadline)?;
         // Acquire: partner is the store in `commit`.
         let tail = Mark::from_bits(head.tail.0.load(Acquire));
-        let is_full = !self.has_room(self.taken(), tail, size).ok()?;
+        let is_full = !self.has_room(self.freed_until_now(), tail, size).ok()?;
         (is_full && !self.is_closing()).then(|| {
             let room = &head.room.0.notice.0;
             let end = tail.behind(size);
@@ -253,7 +303,7 @@ impl RawQueue {
         self.offset(record.bytes().wrapping_add(RECORD_HEAD as u32))
     }
 
-    fn offset(&self, position: u32) -> u64 {
+    pub(super) fn offset(&self, position: u32) -> u64 {
         u64::from(position) & (self.bytes - 1)
     }
 }

@@ -14,9 +14,8 @@ pub(super) fn lie_down(notice: &Notice) -> u32 {
 
 /// Wakes who sleeps; inside of the section, before the change is committed.
 pub(super) fn rouse(notice: &Notice) {
-    let sequence = &notice.sequence;
-    // Relaxed: changed in this section only; the kernel compares it.
-    sequence.store(sequence.load(Relaxed).wrapping_add(1), Relaxed);
+    // Relaxed: the kernel compares it. Added, since that of `items` is changed in both sections.
+    notice.sequence.fetch_add(1, Relaxed);
     ground::wake_all(notice);
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::{GetError, PutError, QueueError};
 use super::layout::{Header, Kind, Mark};
-use super::message::{Batch, Taking};
+use super::message::{Batch, Call, Taking};
 use super::raw::{MOST_BYTES, Message, RawQueue};
 use crate::linger::{self, Lingering};
 use crate::patience::Patience;
@@ -79,13 +79,15 @@ pub struct QueueBuilder<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueStats {
-    /// The values in the queue.
+    /// The values that can be got now; those that are leased are not among them.
     pub items: usize,
+    /// The values of which somebody has a [lease](Queue::lease). They take room still.
+    pub leased: usize,
     /// The most values that can be in it.
     pub most_items: usize,
-    /// The most values that ever were in it at once.
+    /// The most values that ever were in it at once, leased ones included.
     pub peak_items: usize,
-    /// The bytes that their messages take in the queue, 8 for each and padding included; of large
+    /// The bytes that messages take in the queue, leased ones included, 8 for each and padding included; of large
     /// ones only the handle lies here.
     pub bytes: usize,
     /// The most bytes.
@@ -98,7 +100,7 @@ pub struct QueueStats {
     pub is_closed: bool,
     /// The values that [`Queue::join`] waits for: in the queue, or taken and not reported.
     pub unfinished: usize,
-    /// Those of them that were taken: their takers are at work, or have died. Means nothing where
+    /// Those of them that were taken or leased: their takers are at work, or have died. Means nothing where
     /// values are not reported.
     pub in_hand: usize,
 }
@@ -151,9 +153,9 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many values are in the queue; old when it is read.
+    /// How many values are in the queue; old when it is read. Leased ones are not.
     pub fn len(&self) -> usize {
-        self.raw.used().0 as usize
+        self.raw.available() as usize
     }
 
     /// Whether no value is in the queue.
@@ -175,22 +177,25 @@ impl<T> Queue<T> {
 
     /// As [`close`](Self::close), and drops what is in the queue, unread; returns how many values.
     ///
+    /// Consumers are told of the end at once. Leases that are out can be committed still; those that are
+    /// given back are dropped too.
+    ///
     /// What they refer to in shared memory is let go by those who put it, at their next call, or when
     /// they drop the queue.
     ///
     /// Python: `Queue.shutdown(immediate=True)`.
     pub fn shutdown(&self) -> usize {
-        self.raw.close();
-        self.raw.clear() as usize
+        self.raw.shut_down() as usize
     }
 
     /// What can be seen of the queue from outside, at once.
     pub fn stats(&self) -> QueueStats {
-        let (items, bytes) = self.raw.used();
+        let (_, bytes) = self.raw.used();
         let (consumers_wait, producers_wait) = self.raw.waiting();
         let (unfinished, in_hand) = self.raw.tasks();
         QueueStats {
-            items: items as usize,
+            items: self.raw.available() as usize,
+            leased: self.raw.leased() as usize,
             most_items: self.raw.items() as usize,
             peak_items: self.raw.peak() as usize,
             bytes: bytes as usize,
@@ -400,7 +405,7 @@ impl<T: DeserializeOwned> Queue<T> {
                 bytes: buffer,
                 ends: None,
             };
-            let message = self.raw.get(&mut into, patience)?;
+            let message = self.raw.get(&mut into, Call::Take, patience)?;
             Ok(decode(&message, buffer)?)
         })
     }
@@ -412,12 +417,18 @@ pub(super) fn decode<T: DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<T, UnpackError> {
     match message {
-        Message::Seen(seen) if seen.is_region() => {
-            let region: Region = handoff::unpack(bytes)?;
-            handoff::unpack(&bytes_of(&region))
-        }
-        Message::Seen(_) | Message::Taken => handoff::unpack(bytes),
+        Message::Seen(seen) => decode_as(seen.is_region(), bytes),
+        Message::Leased(ticket) => decode_as(ticket.is_region, bytes),
+        Message::Taken => handoff::unpack(bytes),
     }
+}
+
+fn decode_as<T: DeserializeOwned>(is_region: bool, bytes: &[u8]) -> Result<T, UnpackError> {
+    if !is_region {
+        return handoff::unpack(bytes);
+    }
+    let region: Region = handoff::unpack(bytes)?;
+    handoff::unpack(&bytes_of(&region))
 }
 
 thread_local! {

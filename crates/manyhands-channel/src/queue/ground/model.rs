@@ -19,6 +19,9 @@ pub(in crate::queue) struct Lock<T>(Mutex<T>);
 
 pub(in crate::queue) type LockGuard<'a, T> = MutexGuard<'a, T>;
 
+/// Being in a section.
+pub(in crate::queue) type Section<'a> = MutexGuard<'a, ()>;
+
 /// Spinning is off: to look again is no order of its own.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Spin;
@@ -34,8 +37,21 @@ impl Spin {
     }
 }
 
-pub(in crate::queue) fn enter(section: &ShortLock, _: Deadline) -> Option<MutexGuard<'_, ()>> {
+pub(in crate::queue) fn enter(
+    section: &ShortLock,
+    _: Deadline,
+    _repair: impl FnOnce(),
+) -> Option<Section<'_>> {
     Some(section.0.lock().expect("no thread panics inside"))
+}
+
+/// All threads are one process.
+pub(in crate::queue) fn me() -> u64 {
+    1
+}
+
+pub(in crate::queue) fn is_alive(_: u64) -> bool {
+    true
 }
 
 pub(in crate::queue) fn turn(place: &Place, _: Deadline) -> Result<LockGuard<'_, ()>, Stop> {
@@ -56,6 +72,10 @@ pub(in crate::queue) fn wait(notice: &Notice, expected: u32, _: Deadline) {
     if notice.sequence.load(Relaxed) == expected {
         drop(bed.condition.wait(guard).expect("no thread panics inside"));
     }
+}
+
+pub(in crate::queue) fn wait_beside(notice: &Notice, expected: u32, _: &[u64], end: Deadline) {
+    wait(notice, expected, end);
 }
 
 pub(in crate::queue) fn wake_all(notice: &Notice) {

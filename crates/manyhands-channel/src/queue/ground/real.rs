@@ -1,9 +1,11 @@
 //! Robust locks, a futex, and a region of the arena.
 
 use manyhands_os::Deadline;
-use manyhands_os::futex::{self, Scope};
+use manyhands_os::futex::{self, Scope, Watch};
 use manyhands_os::process::{Identity, thread_id};
-use manyhands_sync::raw::ShortGuard;
+use manyhands_shm::arena::{self, Participant};
+use manyhands_sync::life::{self, MAX_LIVES, WaitEnd};
+pub(in crate::queue) use manyhands_sync::raw::ShortGuard as Section;
 
 pub(in crate::queue) use manyhands_sync::raw::ShortLock;
 pub(in crate::queue) use manyhands_sync::spin::Spin;
@@ -19,13 +21,30 @@ pub(in crate::queue) type Memory = Mapped<Header>;
 /// Who sleeps at a place is known to the kernel.
 pub(in crate::queue) type Bed = ();
 
-/// Enters a section, which is whole at each instruction; `None` when the deadline passed.
-pub(in crate::queue) fn enter(section: &ShortLock, deadline: Deadline) -> Option<ShortGuard<'_>> {
+/// Enters a section, and repairs it first when somebody has died inside; `None` when the deadline
+/// passed. Who dies while it repairs leaves that to the next one.
+pub(in crate::queue) fn enter(
+    section: &ShortLock,
+    deadline: Deadline,
+    repair: impl FnOnce(),
+) -> Option<Section<'_>> {
     let mut inside = section.lock_deadline(deadline)?;
     if inside.owner_died() {
+        repair();
         inside.mark_consistent();
     }
     Some(inside)
+}
+
+/// The participant that this process is, as a word.
+pub(in crate::queue) fn me() -> u64 {
+    // A queue lies in the arena, so there is one.
+    arena::family().map_or(0, |arena| arena.me().to_bits())
+}
+
+/// Whether a participant lives; one load, or a few.
+pub(in crate::queue) fn is_alive(who: u64) -> bool {
+    Participant::from_bits(who).is_some_and(Participant::is_alive)
 }
 
 /// Takes the turn to sleep at a place.
@@ -57,6 +76,32 @@ pub(in crate::queue) fn turn(place: &Place, deadline: Deadline) -> Result<LockGu
 /// Sleeps while the sequence is as it was.
 pub(in crate::queue) fn wait(notice: &Notice, expected: u32, deadline: Deadline) {
     futex::wait(&notice.sequence, expected, Scope::Shared, deadline);
+}
+
+/// As [`wait`], but ends when one of these participants dies, too.
+pub(in crate::queue) fn wait_beside(
+    notice: &Notice,
+    expected: u32,
+    others: &[u64],
+    deadline: Deadline,
+) {
+    let mut lives = Vec::with_capacity(others.len());
+    for who in others {
+        match Participant::from_bits(*who).and_then(Participant::life) {
+            Some(life) => lives.push(life),
+            // Dead and cleaned up since the caller looked, who looks again.
+            None => return,
+        }
+    }
+    let object = Watch {
+        word: &notice.sequence,
+        expected,
+        scope: Scope::Shared,
+    };
+    // There are no more leases than lives that one wait watches. How it ended does not matter: the
+    // caller looks at everything again.
+    lives.truncate(MAX_LIVES);
+    let _: WaitEnd = life::wait(object, &lives, deadline);
 }
 
 /// Wakes all who sleep.
