@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::cmsg_space;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
@@ -165,6 +165,55 @@ pub fn poll_writable(descriptor: BorrowedFd<'_>, deadline: Deadline) -> Result<b
 /// When the system refuses to poll.
 pub fn is_readable(descriptor: impl AsFd) -> Result<bool, OsError> {
     Ok(poll_readable(&[descriptor.as_fd()], Deadline::now())?[0])
+}
+
+/// A descriptor that can be read while it is set.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_os::descriptor::{EventFd, is_readable};
+///
+/// let flag = EventFd::new()?;
+/// flag.set();
+/// flag.set();
+/// assert!(is_readable(&flag)?);
+/// flag.clear();
+/// assert!(!is_readable(&flag)?);
+/// # Ok::<(), manyhands_os::OsError>(())
+/// ```
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// One that is not set; it closes on exec.
+    ///
+    /// # Errors
+    ///
+    /// When the process has too many descriptors.
+    pub fn new() -> Result<Self, OsError> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let made = eventfd(0, flags).map_err(|e| OsError::new("eventfd", e))?;
+        Ok(Self(made))
+    }
+
+    /// Sets it.
+    pub fn set(&self) {
+        // It fails only when it was set 2^64 - 2 times.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &1_u64.to_ne_bytes()));
+    }
+
+    /// Clears it.
+    pub fn clear(&self) {
+        // It fails when it is not set.
+        let _ = rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut [0; 8]));
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 #[cfg(test)]
