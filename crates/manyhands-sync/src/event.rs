@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
 
-use crate::primitive::futex::{self, Scope};
+use crate::primitive::futex::{self, Scope, Watch};
 use crate::primitive::{AtomicU32, is_planted};
 use crate::raw::{ShortLock, net};
 use crate::shareable::{LastPlace, Shareable};
@@ -121,6 +121,59 @@ impl Event {
     #[must_use = "the wait may have timed out"]
     pub fn wait_deadline(&self, deadline: Instant) -> bool {
         self.wait_until(Deadline::at(deadline))
+    }
+
+    /// What to sleep on until the flag is set, for who waits for something else too. `None` when it is
+    /// set, and when the deadline passes while a setter is at work.
+    ///
+    /// Whoever is woken looks at the flag, and asks again if it is not set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_os::Deadline;
+    /// use manyhands_sync::Event;
+    /// use manyhands_sync::life::{WaitEnd, wait_any};
+    ///
+    /// let (left, right) = (Event::new(), Event::new());
+    /// std::thread::scope(|threads| {
+    ///     threads.spawn(|| right.set());
+    ///     while let (Some(left), Some(right)) =
+    ///         (left.watch(Deadline::NEVER), right.watch(Deadline::NEVER))
+    ///     {
+    ///         assert_eq!(wait_any(&[left, right], &[], Deadline::NEVER), WaitEnd::Woken);
+    ///     }
+    /// });
+    /// assert!(right.is_set() && !left.is_set());
+    /// ```
+    pub fn watch(&self, deadline: Deadline) -> Option<Watch<'_>> {
+        let watch = if self.is_shared() {
+            // Acquire, and behind the lock: as in `wait_shared`.
+            let expected = self.sequence.load(Acquire);
+            self.lock.lock_deadline(deadline)?.mark_consistent();
+            Watch {
+                word: &self.sequence,
+                expected,
+                scope: Scope::Shared,
+            }
+        } else {
+            Watch {
+                word: &self.state,
+                expected: self.state.load(Acquire),
+                scope: Scope::Private,
+            }
+        };
+        // In private memory a `set` since the load changes the word itself.
+        (!self.is_set()).then_some(watch)
+    }
+
+    /// The word that [`watch`](Self::watch) tells to sleep on.
+    pub fn word(&self) -> &AtomicU32 {
+        if self.is_shared() {
+            &self.sequence
+        } else {
+            &self.state
+        }
     }
 
     /// What can be seen of the event without waiting; old by the time it is read.

@@ -92,14 +92,8 @@ impl LifeWord {
 
     /// Waits for the death; `false` when the deadline passed first.
     pub fn wait_death(&self, deadline: Deadline) -> bool {
-        static NOTHING: AtomicU32 = AtomicU32::new(0);
-        let nothing = Watch {
-            word: &NOTHING,
-            expected: 0,
-            scope: Scope::Private,
-        };
         loop {
-            match wait(nothing, &[self], deadline) {
+            match wait_any(&[], &[Seen::new(self)], deadline) {
                 WaitEnd::Death(_) => return true,
                 WaitEnd::TimedOut => return false,
                 WaitEnd::Woken => {}
@@ -221,12 +215,25 @@ pub fn wait(object: Watch<'_>, lives: &[&LifeWord], deadline: Deadline) -> WaitE
     for (place, life) in seen.iter_mut().zip(lives) {
         *place = Seen::new(life);
     }
-    wait_seen(object, None, &seen[..lives.len()], deadline)
+    wait_any(&[object], &seen[..lives.len()], deadline)
 }
 
-/// A life as it was at some time.
+/// What nobody changes or wakes.
+const NOTHING: Watch<'static> = {
+    static WORD: AtomicU32 = AtomicU32::new(0);
+    Watch {
+        word: &WORD,
+        expected: 0,
+        scope: Scope::Private,
+    }
+};
+
+/// A life as it was at some time, to be told from that of a later process with the same word.
+///
+/// Whoever finds a life by the name of its process takes it so, and then asks once more whether it is
+/// that process's still: only then it does not watch a stranger.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen<'a> {
+pub struct Seen<'a> {
     life: &'a LifeWord,
     bits: u32,
 }
@@ -242,7 +249,7 @@ impl<'a> Seen<'a> {
     };
 
     /// As it is now.
-    pub(crate) fn new(life: &'a LifeWord) -> Self {
+    pub fn new(life: &'a LifeWord) -> Self {
         Self {
             life,
             bits: life.bits(),
@@ -252,6 +259,11 @@ impl<'a> Seen<'a> {
     /// Whether nobody held it.
     pub(crate) fn is_vacant(&self) -> bool {
         self.bits == 0
+    }
+
+    /// Whether it has ended since, or before.
+    pub fn has_ended(&self) -> bool {
+        !is_alive(self.bits) || self.life.bits() != self.bits
     }
 
     fn watch(&self) -> Option<Watch<'a>> {
@@ -267,35 +279,56 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// As [`wait`], for at most [`MAX_LIVES`] lives that were seen before. When one of them has ended since
-/// and another process has its word, the wait ends `Woken`; so it does when `joined` has another value.
-pub(crate) fn wait_seen(
-    object: Watch<'_>,
-    joined: Option<Watch<'_>>,
-    lives: &[Seen<'_>],
-    deadline: Deadline,
-) -> WaitEnd {
-    if lives.is_empty() {
-        return match futex::wait(object.word, object.expected, object.scope, deadline) {
-            Wake::TimedOut => WaitEnd::TimedOut,
-            Wake::Woken | Wake::Changed => WaitEnd::Woken,
-        };
-    }
-    let mut watches = [object; MAX_WATCHES];
-    watches[1] = joined.unwrap_or(object);
+/// As [`wait`], while the words of all `objects` hold their values, and for lives that were seen before.
+///
+/// When one of them has ended since and another process has its word, the wait ends `Woken`. With no
+/// object and no life it sleeps until the deadline.
+///
+/// # Panics
+///
+/// With more than [`MAX_WATCHES`] objects and lives together.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_os::Deadline;
+/// use manyhands_os::futex::{Scope, Watch};
+/// use manyhands_sync::life::{LifeWord, Seen, WaitEnd, wait_any};
+/// use std::sync::atomic::AtomicU32;
+///
+/// let words = [AtomicU32::new(0), AtomicU32::new(1)];
+/// let objects = words.each_ref().map(|word| Watch { word, expected: 0, scope: Scope::Private });
+/// assert_eq!(wait_any(&objects, &[], Deadline::NEVER), WaitEnd::Woken);
+/// assert_eq!(wait_any(&objects[..1], &[], Deadline::now()), WaitEnd::TimedOut);
+/// let nobody = LifeWord::new();
+/// let lives = [Seen::new(&nobody)];
+/// assert_eq!(wait_any(&objects[..1], &lives, Deadline::NEVER), WaitEnd::Death(0));
+/// ```
+pub fn wait_any(objects: &[Watch<'_>], lives: &[Seen<'_>], deadline: Deadline) -> WaitEnd {
+    assert!(
+        objects.len() + lives.len() <= MAX_WATCHES,
+        "one wait watches at most {MAX_WATCHES} words and lives"
+    );
+    let mut watches = [NOTHING; MAX_WATCHES];
+    watches[..objects.len()].copy_from_slice(objects);
+    let mut count = objects.len();
     for (index, seen) in lives.iter().enumerate() {
         match seen.watch() {
-            Some(watch) => watches[2 + index] = watch,
+            Some(watch) => watches[count] = watch,
             None => return ended(lives, index),
         }
+        count += 1;
     }
+    let Some(first) = lives.first() else {
+        return wait_words(&watches[..count.max(1)], deadline);
+    };
     // If this thread is killed after the kernel has woken it, and it alone, for a death, then the
     // kernel wakes the next sleeper: the life is announced. One can be, so it is the first; the
     // net of `slice` is under the others.
     let head = robust::head();
-    let former = head.announce(head.entry_of((&raw const *lives[0].life).cast()));
+    let former = head.announce(head.entry_of((&raw const *first.life).cast()));
     let slice = deadline.earlier(net::slice());
-    let end = futex::wait_any(&watches[..lives.len() + 2], slice);
+    let end = futex::wait_any(&watches[..count], slice);
     let end = match lives.iter().position(Seen::is_over) {
         Some(index) => ended(lives, index),
         None if end == WakeAny::TimedOut && deadline.has_passed() => WaitEnd::TimedOut,
@@ -305,8 +338,23 @@ pub(crate) fn wait_seen(
     end
 }
 
+fn wait_words(words: &[Watch<'_>], deadline: Deadline) -> WaitEnd {
+    let is_late = match words {
+        [one] => futex::wait(one.word, one.expected, one.scope, deadline) == Wake::TimedOut,
+        several => futex::wait_any(several, deadline) == WakeAny::TimedOut,
+    };
+    if is_late {
+        WaitEnd::TimedOut
+    } else {
+        WaitEnd::Woken
+    }
+}
+
 fn ended(lives: &[Seen<'_>], index: usize) -> WaitEnd {
-    lives[index].life.pass_on();
+    // All: this thread may be the one sleeper that was woken for several deaths.
+    for seen in &lives[index..] {
+        seen.life.pass_on();
+    }
     WaitEnd::Death(index)
 }
 
@@ -366,7 +414,7 @@ mod tests {
             scope: Scope::Private,
         };
         let late = Deadline::after(Duration::from_secs(60));
-        assert_eq!(wait_seen(object, None, &[seen], late), WaitEnd::Woken);
+        assert_eq!(wait_any(&[object], &[seen], late), WaitEnd::Woken);
     }
 
     #[test]
@@ -379,6 +427,45 @@ mod tests {
             });
         });
         assert!(!life.hold());
+    }
+
+    #[test]
+    fn waiter_for_several_words_and_lives_wakes_by_each_of_them() {
+        let words = [const { AtomicU32::new(0) }; 3];
+        let objects = words.each_ref().map(|word| Watch {
+            word,
+            expected: 0,
+            scope: Scope::Shared,
+        });
+        let words_of_life = [leak(), leak()];
+        crate::keeper::hold(words_of_life[0]).expect("it was vacant");
+        std::thread::scope(|threads| {
+            let (held, is_held) = std::sync::mpsc::sync_channel(0);
+            let (end, ended) = std::sync::mpsc::sync_channel::<()>(0);
+            threads.spawn(move || {
+                assert!(words_of_life[1].hold());
+                held.send(()).expect("the test waits");
+                let _ = ended.recv();
+            });
+            is_held.recv().expect("it runs");
+            let lives = words_of_life.map(Seen::new);
+            threads.spawn(|| {
+                words[2].store(1, Relaxed);
+                futex::wake_all(&words[2], Scope::Shared);
+            });
+            while words[2].load(Relaxed) == 0 {
+                let end = wait_any(&objects, &lives, Deadline::NEVER);
+                assert_eq!(end, WaitEnd::Woken);
+            }
+            drop(end);
+            while wait_any(&objects[..2], &lives, Deadline::NEVER) != WaitEnd::Death(1) {}
+            assert!(lives[1].has_ended() && !lives[0].has_ended());
+        });
+        let soon = Deadline::after(Duration::from_millis(3));
+        assert_eq!(wait_any(&[], &[], soon), WaitEnd::TimedOut);
+        let living = [Seen::new(words_of_life[0])];
+        while wait_any(&[], &living, soon) != WaitEnd::TimedOut {}
+        assert!(soon.has_passed());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use manyhands_os::Deadline;
 use manyhands_os::process::Identity;
 
-use crate::life::{MAX_LIVES, Seen, WaitEnd, wait_seen};
+use crate::life::{MAX_LIVES, Seen, WaitEnd, wait_any};
 use crate::member::{self, Member, SLOTS};
 use crate::primitive::futex::{Scope, Watch};
 use crate::primitive::{AtomicU32, AtomicU64};
@@ -192,7 +192,9 @@ impl Lives {
         };
         // Relaxed: whoever is woken passes through the section of the object.
         let changed = || object.word.load(Relaxed) != object.expected;
-        let sleep = || wait_seen(object, Some(joined), &self.seen[..self.len], deadline);
+        // Without lives nobody had to be seen joining.
+        let objects = &[object, joined][..1 + usize::from(self.len > 0)];
+        let sleep = || wait_any(objects, &self.seen[..self.len], deadline);
         spin.wait(deadline, changed, sleep)
             .unwrap_or(WaitEnd::Woken)
     }
