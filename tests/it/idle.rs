@@ -1,15 +1,16 @@
 //! What waiting costs: nothing, however long it takes.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use manyhands_channel::{Connection, Pipe, Queue};
+use manyhands_channel::{Connection, Pipe, Queue, Select, Waitable};
 use manyhands_process::Process;
 use manyhands_shm::Shared;
 use manyhands_sync::{Barrier, Condition, Event, Lock, RwLock, Semaphore};
 
-use super::until;
+use super::{LONG, until};
 
 /// How long the waiters are looked at.
 fn a_while() -> Duration {
@@ -47,6 +48,25 @@ fn wait_for(number: usize, never: Never) {
             condition.wait(&mut guard).expect("nobody dies");
         }
     }
+}
+
+/// Waits for all of them together, and for a descriptor if there is one.
+fn wait_for_all(connections: Vec<Connection<u64, u64>>, never: Never, has_descriptor: bool) {
+    let (queue, event, ..) = never;
+    let queues = [(); 3].map(|()| Queue::<u64>::new().expect("room"));
+    let (reader, _writer) = std::io::pipe().expect("descriptors");
+    let (far, reader) = (Instant::now() + 1_000 * LONG, reader.as_fd());
+    let mut things: Vec<&dyn Waitable> = vec![&queue, &event, &far];
+    things.extend(
+        connections
+            .iter()
+            .map(|connection| connection as &dyn Waitable),
+    );
+    things.extend(queues.iter().map(|queue| queue as &dyn Waitable));
+    if has_descriptor {
+        things.push(&reader);
+    }
+    drop(Select::new().ready(&things));
 }
 
 fn receive(mut connection: Connection<u64, u64>) {
@@ -90,6 +110,13 @@ fn processes_that_wait_take_no_time_of_the_processor() {
         .map(|number| Process::spawn(wait_for, (number, never.clone())).expect("a child"))
         .collect();
     waiting.push(Process::spawn(receive, (there,)).expect("a child"));
+    let mut ends = Vec::new();
+    for has_descriptor in [false, true] {
+        let [one, two] = [(); 2].map(|()| Pipe::duplex::<u64, u64>().expect("room"));
+        ends.extend([one.0, two.0]);
+        let arguments = (vec![one.1, two.1], never.clone(), has_descriptor);
+        waiting.push(Process::spawn(wait_for_all, arguments).expect("a child"));
+    }
     let is_asleep =
         |process: &Process<()>| threads(process.id()).iter().all(|(state, _)| *state == 'S');
     until(|| waiting.iter().all(is_asleep));

@@ -31,6 +31,9 @@ mod streams;
 // Queues between processes.
 mod queue;
 
+// Waiting for many things of all kinds.
+mod select;
+
 // Connections to programs that were started apart, Python's among them.
 mod sockets;
 

@@ -7,7 +7,7 @@ use crate::command::{self, Ended};
 use crate::test::{Context, summary};
 
 /// The bugs that are planted in the protocols, and the models of which one must find it.
-const BUGS: [(&str, &str); 9] = [
+const BUGS: [(&str, &str); 10] = [
     ("word", "loom_tests::word::"),
     ("condition", "loom_tests::condition::"),
     ("semaphore", "loom_tests::semaphore::"),
@@ -15,6 +15,7 @@ const BUGS: [(&str, &str); 9] = [
     ("barrier", "loom_tests::barrier::"),
     ("rwlock", "loom_tests::rwlock::"),
     ("parking", "ring::loom_tests::"),
+    ("bunk", "ring::loom_tests::loom_two"),
     ("queue", "queue::loom_tests::"),
     ("lease", "queue::loom_tests::loom_lease"),
 ];

@@ -22,6 +22,8 @@ pub mod pipe;
 pub mod queue;
 pub mod ring;
 #[cfg(not(loom))]
+pub mod select;
+#[cfg(not(loom))]
 pub mod socket;
 
 #[cfg(not(loom))]
@@ -35,6 +37,8 @@ pub use queue::{
     GetError, GetManyError, JoinError, Lease, LeaseLost, PutError, PutManyError, Queue,
     QueueBuilder, QueueError, QueueStats, TaskDoneError,
 };
+#[cfg(not(loom))]
+pub use select::{Select, WaitError, Waitable, try_wait, wait, wait_deadline, wait_timeout};
 #[cfg(not(loom))]
 pub use socket::{
     Address, AuthKey, Client, Listener, SocketConnection, SocketReceiver, SocketSender,

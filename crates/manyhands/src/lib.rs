@@ -11,7 +11,7 @@ pub use manyhands_sync as sync;
 
 #[doc(inline)]
 pub use manyhands_channel::{
-    Client, Connection, Lease, LifoQueue, Listener, Pipe, PriorityQueue, Queue,
+    Client, Connection, Lease, LifoQueue, Listener, Pipe, PriorityQueue, Queue, Select, Waitable,
 };
 #[doc(inline)]
 pub use manyhands_executor::{

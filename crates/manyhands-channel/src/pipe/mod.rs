@@ -123,7 +123,7 @@ impl Pipe {
 #[serde(bound = "")]
 pub struct Connection<S, R> {
     sender: Sender<S>,
-    receiver: Receiver<R>,
+    pub(crate) receiver: Receiver<R>,
 }
 
 impl<S, R> Connection<S, R> {

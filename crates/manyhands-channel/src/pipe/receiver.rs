@@ -17,7 +17,7 @@ use crate::ring::Consumer;
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "", transparent)]
 pub struct Receiver<T> {
-    consumer: Consumer,
+    pub(crate) consumer: Consumer,
     #[serde(skip)]
     values: PhantomData<fn() -> T>,
 }

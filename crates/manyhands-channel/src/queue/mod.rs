@@ -21,6 +21,8 @@ mod many;
 mod tasks;
 #[cfg(not(loom))]
 mod typed;
+#[cfg(not(loom))]
+mod watch;
 
 #[cfg(not(loom))]
 pub use error::{
@@ -28,6 +30,8 @@ pub use error::{
 };
 #[cfg(not(loom))]
 pub use lease::Lease;
+#[cfg(not(loom))]
+pub(crate) use raw::RawQueue;
 #[cfg(not(loom))]
 pub use typed::{Queue, QueueBuilder, QueueStats};
 

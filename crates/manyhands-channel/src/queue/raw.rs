@@ -64,7 +64,7 @@ pub(super) const MOST_BYTES: u64 = 1 << 30;
 
 /// A queue of bytes in a region.
 #[derive(Clone, Debug)]
-pub(super) struct RawQueue {
+pub(crate) struct RawQueue {
     pub(super) memory: Memory,
     /// A power of two.
     pub(super) bytes: u64,

@@ -61,7 +61,7 @@ const BYTES: usize = 1 << 20;
 ///
 /// Python: `queue.Queue`, `multiprocessing.Queue`.
 pub struct Queue<T> {
-    pub(super) raw: RawQueue,
+    pub(crate) raw: RawQueue,
     /// What keeps handles alive that were put here and not taken yet.
     pub(super) lingering: Arc<Mutex<Lingering>>,
     values: PhantomData<fn(T) -> T>,

@@ -11,11 +11,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::doorbell::Doorbell;
 use crate::patience::Patience;
 use crate::ring::cursor::{Reader, Record};
-use crate::ring::endpoint::{self, Endpoint, Peer, Side};
+use crate::ring::endpoint::{self, Endpoint};
 use crate::ring::error::{End, RecvError};
 use crate::ring::layout::Kind;
 use crate::ring::memory::Mapped;
+use crate::ring::parking::Bunk;
 use crate::ring::seat::SeatWord;
+use crate::ring::view::{Peer, Side};
+use crate::select::bed::Bed;
+use crate::select::source::InMemory;
 
 /// The end of a ring that messages come out of.
 ///
@@ -285,6 +289,33 @@ impl Consumer {
     fn finish(&mut self, end: End) -> RecvError {
         self.end = Some(end);
         end.into()
+    }
+}
+
+/// Ready is also the beginning of a message, which the receiving calls then wait for the rest of.
+impl InMemory for Consumer {
+    fn is_ready(&self) -> bool {
+        let is_over = !self.endpoint.is_ours() || self.end.is_some();
+        is_over
+            || self.message.last.is_some()
+            || self.reader.has_record()
+            || matches!(self.endpoint.peer(), Peer::Ended(_))
+    }
+
+    fn lie_down(&self, _: Deadline) -> Option<Bed> {
+        let view = self.endpoint.view();
+        view.lie_down_at(Bunk::Own, || self.reader.has_record())
+    }
+
+    fn get_up(&self) {
+        // Where it went, somebody else lies now.
+        if self.endpoint.is_ours() {
+            self.endpoint.view().parking().get_up();
+        }
+    }
+
+    fn remote(&self) -> Box<dyn InMemory + Send> {
+        Box::new(self.endpoint.view().clone())
     }
 }
 

@@ -16,58 +16,14 @@ use serde::{Serialize, Serializer};
 use crate::doorbell::Doorbell;
 use crate::primitive::AtomicU32;
 use crate::ring::cursor::Memory;
-use crate::ring::error::End;
-use crate::ring::layout::Seat;
 use crate::ring::memory::Mapped;
-use crate::ring::parking::Parking;
 use crate::ring::seat::{SeatState, SeatWord};
-
-/// Which end of a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Producer,
-    Consumer,
-}
-
-impl Side {
-    fn other(self) -> Self {
-        match self {
-            Side::Producer => Side::Consumer,
-            Side::Consumer => Side::Producer,
-        }
-    }
-
-    fn seat(self, memory: &Mapped) -> &Seat {
-        let [producer, consumer] = &memory.header().seats.0;
-        match self {
-            Side::Producer => producer,
-            Side::Consumer => consumer,
-        }
-    }
-
-    fn parking(self, memory: &Mapped) -> &Parking {
-        match self {
-            Side::Producer => &memory.header().producer_parking.0.parking,
-            Side::Consumer => &memory.header().consumer_parking.0,
-        }
-    }
-}
-
-/// What the other end is doing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Peer {
-    /// It, or the process that is sending it somewhere, lives.
-    Lives(SeatWord),
-    /// No more will come from it.
-    Ended(End),
-}
+use crate::ring::view::{Peer, Side, View};
 
 /// One end of a ring, without its cursor.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    memory: Mapped,
-    side: Side,
-    me: Participant,
+    view: View,
     /// Our own word while the end is ours. In a cell because serializing moves the end away.
     own: Cell<Option<SeatWord>>,
     spin: Spin,
@@ -86,16 +42,19 @@ impl Endpoint {
 
     fn new(memory: Mapped, side: Side, me: Participant, own: SeatWord) -> Self {
         Self {
-            memory,
-            side,
-            me,
+            view: View { memory, side, me },
             own: Cell::new(Some(own)),
             spin: Spin::new(),
         }
     }
 
     pub(crate) fn memory(&self) -> &Mapped {
-        &self.memory
+        &self.view.memory
+    }
+
+    /// What can be seen from this end.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
     }
 
     /// Whether this end is still ours.
@@ -105,31 +64,12 @@ impl Endpoint {
 
     /// Looks at the other end.
     pub(crate) fn peer(&self) -> Peer {
-        loop {
-            let word = self.peer_word();
-            match word.state() {
-                SeatState::Closed => return Peer::Ended(End::Closed),
-                SeatState::Abandoned => return Peer::Ended(self.death_of(word)),
-                SeatState::Open | SeatState::InTransit => {}
-            }
-            let Some(owner) = word.owner() else {
-                return Peer::Ended(End::Corrupt);
-            };
-            if owner == self.me || owner.is_alive() {
-                return Peer::Lives(word);
-            }
-            if let Some(life) = owner.life() {
-                life.pass_on();
-            }
-            if self.has_died(word) {
-                return Peer::Ended(self.death_of(word));
-            }
-        }
+        self.view.peer()
     }
 
     /// Who has the other end, or had it last.
     pub(crate) fn peer_owner(&self) -> Option<Participant> {
-        self.peer_word().owner()
+        self.view.peer_owner()
     }
 
     /// Waits until `ready`, until something happened to the peer, or until the deadline.
@@ -137,22 +77,14 @@ impl Endpoint {
     /// May return early; the caller looks again. `word` is the peer's as [`peer`](Self::peer) saw
     /// it: its owner's death ends the wait.
     pub(crate) fn wait(&mut self, ready: impl Fn() -> bool, word: SeatWord, deadline: Deadline) {
-        let Self {
-            memory,
-            side,
-            me,
-            spin,
-            ..
-        } = self;
-        let seat = side.other().seat(memory);
-        // Acquire: partner is the change of the seat, see `rouse`.
-        let changed = || ready() || seat.word.load(Acquire) != word.to_bits();
-        let parking = side.parking(memory);
-        spin.wait(deadline, &changed, || {
+        let Self { view, spin, .. } = self;
+        let changed = || ready() || view.peer_word() != word;
+        let parking = view.parking();
+        spin.wait(deadline, changed, || {
             parking.sleep(
                 || !changed(),
                 |futex, expected| {
-                    let owner = word.owner().filter(|owner| owner != me);
+                    let owner = word.owner().filter(|owner| *owner != view.me);
                     sleep(futex, expected, owner, deadline);
                 },
             )
@@ -162,7 +94,12 @@ impl Endpoint {
     /// Says that nothing more will be done with this end.
     pub(crate) fn close(&mut self) {
         if let Some(own) = self.own.take() {
-            settle(&self.memory, self.side, own, own.with(SeatState::Closed));
+            settle(
+                &self.view.memory,
+                self.view.side,
+                own,
+                own.with(SeatState::Closed),
+            );
         }
     }
 
@@ -181,13 +118,13 @@ impl Endpoint {
         let departed = own.departed();
         // A guard before the word, so that the end is closed even when the parcel refuses it.
         let guard = InTransit {
-            memory: self.memory.clone(),
-            side: self.side,
+            memory: self.view.memory.clone(),
+            side: self.view.side,
             departed,
             bell: bell.cloned(),
         };
         self.own.set(None);
-        settle(&self.memory, self.side, own, departed);
+        settle(&self.view.memory, self.view.side, own, departed);
         handoff::hold(guard).map_err(E::custom)?;
         Ok(departed.to_bits())
     }
@@ -219,34 +156,6 @@ impl Endpoint {
         }
         Ok(Self::new(memory, side, me, own))
     }
-
-    fn peer_word(&self) -> SeatWord {
-        // Acquire: partner is the AcqRel in `settle`; what the peer did before it closed is seen.
-        SeatWord::from_bits(self.side.other().seat(&self.memory).word.load(Acquire))
-    }
-
-    /// The death of the owner that `word` names, with its name.
-    fn death_of(&self, word: SeatWord) -> End {
-        let seat = self.side.other().seat(&self.memory);
-        // Relaxed: written before the word said that it is the owner, which was read with Acquire.
-        let bits = seat.identities[word.identity_index()].load(Relaxed);
-        End::PeerDied {
-            who: Identity::unpack(bits),
-        }
-    }
-
-    /// Whether the peer that `word` names is dead for good, and not gone elsewhere before.
-    fn has_died(&self, word: SeatWord) -> bool {
-        if word.state() == SeatState::Open {
-            // Only its owner could have changed it, and before it died.
-            return self.peer_word() == word;
-        }
-        let seat = &self.side.other().seat(&self.memory).word;
-        let abandoned = word.with(SeatState::Abandoned).to_bits();
-        // Acquire: when it failed, the word is looked at again anyway.
-        seat.compare_exchange(word.to_bits(), abandoned, AcqRel, Acquire)
-            .is_ok()
-    }
 }
 
 impl Drop for Endpoint {
@@ -264,7 +173,7 @@ pub(crate) struct Progression {
 impl Progression {
     pub(crate) fn of(endpoint: &Endpoint) -> Self {
         Self {
-            memory: endpoint.memory.clone(),
+            memory: endpoint.memory().clone(),
         }
     }
 
@@ -294,7 +203,7 @@ pub(crate) fn serialize<S: Serializer, X: Serialize>(
 ) -> Result<S::Ok, S::Error> {
     let mut tuple = serializer.serialize_tuple(4)?;
     // The region first: outside a parcel it fails, and the end stays where it is.
-    tuple.serialize_element(endpoint.memory.region())?;
+    tuple.serialize_element(endpoint.memory().region())?;
     tuple.serialize_element(&endpoint.depart::<S::Error>(bell)?)?;
     tuple.serialize_element(&bell)?;
     tuple.serialize_element(extra)?;

@@ -15,7 +15,7 @@ use crate::primitive::{AtomicU32, AtomicU64};
 use crate::ring::cursor::{Memory, Reader, Writer};
 use crate::ring::layout::{Header, Kind, LEAST_CAPACITY};
 use crate::ring::loom_cells::Cells;
-use crate::ring::parking::{Parking, Woken};
+use crate::ring::parking::{Bunk, Parking, Woken};
 
 /// A futex: whoever holds the mutex compares and lies down in one step, as the kernel does.
 #[derive(Default)]
@@ -248,6 +248,73 @@ fn loom_sleeper_is_woken_by_each_of_two_changers() {
         }
         for changer in changers {
             changer.join().expect("the changer does not panic");
+        }
+    });
+}
+
+#[test]
+fn loom_those_who_sleep_on_behalf_are_woken_also_beside_the_owner() {
+    explore(|| {
+        let shared = Arc::new((Parking::new(), AtomicU64::new(0), Futex::default()));
+        let wait_for = |count: u64, bunk: Bunk, shared: &(Parking, AtomicU64, Futex)| {
+            let (parking, changes, futex) = shared;
+            let nothing_yet = || changes.load(Relaxed) < count;
+            while nothing_yet() {
+                if let Some(expected) = parking.lie_down(bunk, nothing_yet) {
+                    futex.wait(parking.word(), expected);
+                }
+                if bunk == Bunk::Own {
+                    parking.get_up();
+                }
+            }
+        };
+        let on_behalf = {
+            let shared = shared.clone();
+            thread::spawn(move || wait_for(2, Bunk::Behalf, &shared))
+        };
+        let changer = {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                let (parking, changes, futex) = &*shared;
+                let mut woken = Woken::default();
+                for _ in 0..2 {
+                    changes.fetch_add(1, Relaxed);
+                    parking.notify(&mut woken, || true, |_| futex.wake());
+                }
+            })
+        };
+        wait_for(1, Bunk::Own, &shared);
+        changer.join().expect("the changer does not panic");
+        on_behalf.join().expect("the sleeper does not panic");
+    });
+}
+
+#[test]
+fn loom_two_who_sleep_on_behalf_do_not_hide_each_other() {
+    explore(|| {
+        let shared = Arc::new((Parking::new(), AtomicU64::new(0), Futex::default()));
+        let sleepers: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    let (parking, changes, futex) = &*shared;
+                    let nothing_yet = || changes.load(Relaxed) < 2;
+                    while nothing_yet() {
+                        if let Some(expected) = parking.lie_down(Bunk::Behalf, nothing_yet) {
+                            futex.wait(parking.word(), expected);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let (parking, changes, futex) = &*shared;
+        let mut woken = Woken::default();
+        for _ in 0..2 {
+            changes.fetch_add(1, Relaxed);
+            parking.notify(&mut woken, || true, |_| futex.wake());
+        }
+        for sleeper in sleepers {
+            sleeper.join().expect("the sleeper does not panic");
         }
     });
 }

@@ -21,6 +21,8 @@ mod one_to_one;
 mod producer;
 #[cfg(not(loom))]
 mod seat;
+#[cfg(not(loom))]
+mod view;
 
 #[cfg(not(loom))]
 pub use consumer::Consumer;
@@ -36,6 +38,8 @@ pub(crate) use memory::{Mapped, bytes_of, place_locks, region_of};
 pub use one_to_one::ring;
 #[cfg(not(loom))]
 pub use producer::{Producer, Progress, Slot};
+#[cfg(not(loom))]
+pub(crate) use view::View;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

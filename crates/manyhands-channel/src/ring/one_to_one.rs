@@ -6,11 +6,12 @@ use manyhands_shm::Region;
 
 use crate::ring::consumer::Consumer;
 use crate::ring::cursor::{Corrupt, Memory, Reader, Writer};
-use crate::ring::endpoint::{Endpoint, Side};
+use crate::ring::endpoint::Endpoint;
 use crate::ring::error::RingError;
 use crate::ring::layout::{Header, LEAST_CAPACITY, MOST_CAPACITY};
 use crate::ring::memory::Mapped;
 use crate::ring::producer::Producer;
+use crate::ring::view::Side;
 
 /// Makes a ring for `capacity` bytes of messages, each of which takes 8 bytes more and is padded to
 /// a multiple of 8.

@@ -12,11 +12,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::doorbell::Doorbell;
 use crate::patience::Patience;
 use crate::ring::cursor::{Pending, Writer};
-use crate::ring::endpoint::{self, Endpoint, Peer, Progression, Side};
+use crate::ring::endpoint::{self, Endpoint, Progression};
 use crate::ring::error::{End, SendError};
 use crate::ring::layout::{Kind, RECORD_HEAD, record_size};
 use crate::ring::memory::Mapped;
 use crate::ring::seat::SeatWord;
+use crate::ring::view::{Peer, Side};
 
 /// The end of a ring that messages are put into.
 ///

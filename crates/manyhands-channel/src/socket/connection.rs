@@ -26,7 +26,7 @@ use super::stream::Stream;
 #[derive(Debug)]
 pub struct SocketConnection {
     sender: SocketSender,
-    receiver: SocketReceiver,
+    pub(crate) receiver: SocketReceiver,
 }
 
 impl SocketConnection {

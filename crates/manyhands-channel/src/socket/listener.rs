@@ -214,17 +214,22 @@ impl Listener {
 
     /// Waits until somebody comes or says something, or is out of time.
     fn wait(&self, deadline: Deadline) -> io::Result<()> {
+        let (descriptors, limit) = self.waits_for();
+        let ready = descriptor::poll_readable(&descriptors, deadline.earlier(limit));
+        ready.map(drop).map_err(|refused| refused.source)
+    }
+
+    /// Those who come or say something, and when the first of them is out of time.
+    pub(crate) fn waits_for(&self) -> (Vec<BorrowedFd<'_>>, Deadline) {
         let is_full = self.greetings.len() >= MOST_GREETINGS;
         let newcomers = (!is_full).then(|| self.socket.as_fd());
         let others = self
             .greetings
             .iter()
             .map(|greeting| greeting.stream().as_fd());
-        let all: Vec<BorrowedFd<'_>> = newcomers.into_iter().chain(others).collect();
+        let all = newcomers.into_iter().chain(others).collect();
         let times = self.greetings.iter().map(Greeting::deadline);
-        let first = times.fold(deadline, Deadline::earlier);
-        let ready = descriptor::poll_readable(&all, first);
-        ready.map(drop).map_err(|refused| refused.source)
+        (all, times.fold(Deadline::NEVER, Deadline::earlier))
     }
 }
 

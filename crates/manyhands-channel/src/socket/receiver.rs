@@ -147,6 +147,11 @@ impl SocketReceiver {
         self.stream.wait_readable(deadline).map_err(RecvError::Os)
     }
 
+    /// Whether the beginning of something has been read.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.incoming.is_begun()
+    }
+
     /// Whether what is sent is hidden, and protected against changes on its way.
     pub fn is_sealed(&self) -> bool {
         self.sealing.is_some()
