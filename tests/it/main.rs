@@ -37,6 +37,9 @@ mod select;
 // Connections to programs that were started apart, Python's among them.
 mod sockets;
 
+// Descriptors over such connections.
+mod descriptors;
+
 // What processes own in shared primitives, when they are killed.
 mod sync;
 

@@ -5,7 +5,8 @@
     reason = "a log of a run says which Pythons were there"
 )]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -244,5 +245,52 @@ except (AuthenticationError, EOFError, OSError):
             if minor < 12 { "out" } else { "in" },
             "Python {version}"
         );
+    }
+}
+
+#[test]
+fn descriptors_go_to_pythons_of_every_version_and_come_from_them() {
+    for (version, python) in pythons() {
+        for address in addresses().split_off(1) {
+            let mut listener = Listener::bind_on(&address, &key("secret"), terms(&address))
+                .expect("nobody listens there");
+            let script = "
+import os
+from multiprocessing import reduction
+connection = Client(address(), authkey=key)
+end = reduction.recv_handle(connection)
+os.write(end, b'by the pipe of Rust')
+os.close(end)
+reader, writer = os.pipe()
+connection.send_bytes(b'before')
+reduction.send_handle(connection, writer, None)
+connection.send_bytes(b'after')
+os.close(writer)
+print(os.read(reader, 100).decode())
+connection.close()
+";
+            let child = start(&python, listener.address(), "secret", script);
+            let mut connection = listener.accept_timeout(LONG).expect("it comes");
+            let (mut reader, writer) = std::io::pipe().expect("descriptors");
+            connection
+                .send_descriptors_timeout(&[writer.as_fd()], LONG)
+                .expect("it is open");
+            drop(writer);
+            let mut text = String::new();
+            reader.read_to_string(&mut text).expect("text");
+            assert_eq!(text, "by the pipe of Rust", "Python {version}");
+            let message = connection.recv_bytes_timeout(LONG).expect("a message");
+            assert_eq!(message, b"before", "Python {version}");
+            let mut all = connection.recv_descriptors_timeout(LONG).expect("one");
+            let message = connection.recv_bytes_timeout(LONG).expect("a message");
+            assert_eq!((message, all.len()), (b"after".to_vec(), 1), "{version}");
+            let mut writer = PipeWriter::from(all.remove(0));
+            writer
+                .write_all(b"by the pipe of Python")
+                .expect("it reads");
+            drop(writer);
+            assert_eq!(finish(child), "by the pipe of Python", "Python {version}");
+        }
+        println!("Python {version}: descriptors both ways at a file and an abstract name");
     }
 }

@@ -82,6 +82,58 @@ pub fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> Result<(usize, Vec<OwnedFd>), OsError> {
+    let (received, is_short) = receive_message(socket, buffer)?;
+    if received.is_cut {
+        return Err(OsError::new("recvmsg", Errno::MFILE));
+    }
+    if is_short {
+        return Err(OsError::new("recvmsg", Errno::MSGSIZE));
+    }
+    Ok((received.len, received.descriptors))
+}
+
+/// What one look at a stream of bytes brought.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes; 0 at the end.
+    pub len: usize,
+    /// What came with one of these bytes. Linux reads no further than to the end of what was sent
+    /// together with them.
+    pub descriptors: Vec<OwnedFd>,
+    /// Whether descriptors came of which some were lost, because they were more than
+    /// [`MAX_DESCRIPTORS`] or this process has too many. The others were closed.
+    pub is_cut: bool,
+}
+
+/// Receives what is there of a stream, with the descriptors that come with it.
+///
+/// # Errors
+///
+/// As `read`: `EAGAIN` when the socket does not wait and nothing is there.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_os::descriptor::{receive_some, send};
+/// use std::io::Write;
+/// use std::os::fd::AsFd;
+///
+/// let (mut here, there) = std::os::unix::net::UnixStream::pair()?;
+/// here.write_all(b"before ")?;
+/// send(here.as_fd(), b"with", &[here.as_fd()])?;
+/// here.write_all(b" after")?;
+/// let mut buffer = [0; 32];
+/// let received = receive_some(there.as_fd(), &mut buffer)?;
+/// assert_eq!(&buffer[..received.len], b"before with");
+/// assert_eq!(received.descriptors.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn receive_some(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, OsError> {
+    receive_message(socket, buffer).map(|(received, _)| received)
+}
+
+/// Receives, and tells whether the buffer was too short for a message.
+fn receive_message(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(Received, bool), OsError> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::io::retry_on_intr(|| {
@@ -95,13 +147,17 @@ pub fn receive(
             descriptors.extend(rights);
         }
     }
-    if message.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(OsError::new("recvmsg", Errno::MFILE));
+    // The space may have room for one more, by its alignment.
+    let is_cut = message.flags.contains(ReturnFlags::CTRUNC) || descriptors.len() > MAX_DESCRIPTORS;
+    if is_cut {
+        descriptors.clear();
     }
-    if message.flags.contains(ReturnFlags::TRUNC) {
-        return Err(OsError::new("recvmsg", Errno::MSGSIZE));
-    }
-    Ok((message.bytes, descriptors))
+    let received = Received {
+        len: message.bytes,
+        descriptors,
+        is_cut,
+    };
+    Ok((received, message.flags.contains(ReturnFlags::TRUNC)))
 }
 
 /// Waits until one of the descriptors can be read or is at its end; tells of each whether it can.
@@ -252,6 +308,39 @@ mod tests {
         let (here, there) = seqpacket_pair().expect("pair");
         send(here.as_fd(), b"too long", &[]).expect("send");
         assert!(receive(there.as_fd(), &mut [0; 3]).is_err());
+    }
+
+    /// How many pipes of those whose writing end was sent nobody has any more.
+    fn closed(readers: &[OwnedFd]) -> usize {
+        let ends = readers.iter().filter(|reader| {
+            is_readable(reader).expect("poll")
+                && rustix::io::read(reader, &mut [0; 1]).expect("no data is sent") == 0
+        });
+        ends.count()
+    }
+
+    #[test]
+    fn descriptors_that_are_too_many_are_closed_and_the_bytes_are_there() {
+        let (here, there) = std::os::unix::net::UnixStream::pair().expect("pair");
+        let pipes: Vec<_> = (0..=MAX_DESCRIPTORS)
+            .map(|_| rustix::pipe::pipe().expect("pipe"))
+            .collect();
+        let (readers, writers): (Vec<OwnedFd>, Vec<OwnedFd>) = pipes.into_iter().unzip();
+        let rights: Vec<_> = writers.iter().map(AsFd::as_fd).collect();
+        assert!(send(here.as_fd(), b"x", &rights).is_err(), "it refuses");
+        // Whoever means ill has a larger buffer.
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS + 1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&rights)));
+        let bytes = [IoSlice::new(b"many")];
+        sendmsg(&here, &bytes, &mut control, SendFlags::NOSIGNAL).expect("it is open");
+        drop(writers);
+        assert_eq!(closed(&readers), 0, "they are on their way");
+        let mut buffer = [0; 8];
+        let received = receive_some(there.as_fd(), &mut buffer).expect("it is there");
+        assert!(received.is_cut && received.descriptors.is_empty());
+        assert_eq!(&buffer[..received.len], b"many");
+        assert_eq!(closed(&readers), readers.len());
     }
 
     #[test]

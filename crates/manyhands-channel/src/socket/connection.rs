@@ -1,6 +1,6 @@
 //! A connection that both ends trust.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -231,6 +231,92 @@ impl SocketConnection {
     /// As there.
     pub fn recv_timeout<T: DeserializeOwned>(&mut self, timeout: Duration) -> Result<T, RecvError> {
         self.receiver.recv_timeout(timeout)
+    }
+
+    /// See [`SocketSender::send_descriptors`](super::SocketSender::send_descriptors).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_descriptors(&mut self, all: &[BorrowedFd<'_>]) -> Result<(), SendError> {
+        self.sender.send_descriptors(all)
+    }
+
+    /// See [`SocketSender::try_send_descriptors`](super::SocketSender::try_send_descriptors).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_send_descriptors(&mut self, all: &[BorrowedFd<'_>]) -> Result<(), SendError> {
+        self.sender.try_send_descriptors(all)
+    }
+
+    /// See [`SocketSender::send_descriptors_timeout`](super::SocketSender::send_descriptors_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_descriptors_timeout(
+        &mut self,
+        all: &[BorrowedFd<'_>],
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.sender.send_descriptors_timeout(all, timeout)
+    }
+
+    /// See [`SocketSender::send_descriptors_deadline`](super::SocketSender::send_descriptors_deadline).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_descriptors_deadline(
+        &mut self,
+        all: &[BorrowedFd<'_>],
+        deadline: Instant,
+    ) -> Result<(), SendError> {
+        self.sender.send_descriptors_deadline(all, deadline)
+    }
+
+    /// See [`SocketReceiver::recv_descriptors`](super::SocketReceiver::recv_descriptors).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn recv_descriptors(&mut self) -> Result<Vec<OwnedFd>, RecvError> {
+        self.receiver.recv_descriptors()
+    }
+
+    /// See [`SocketReceiver::try_recv_descriptors`](super::SocketReceiver::try_recv_descriptors).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_recv_descriptors(&mut self) -> Result<Vec<OwnedFd>, RecvError> {
+        self.receiver.try_recv_descriptors()
+    }
+
+    /// See [`SocketReceiver::recv_descriptors_timeout`](super::SocketReceiver::recv_descriptors_timeout).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn recv_descriptors_timeout(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Vec<OwnedFd>, RecvError> {
+        self.receiver.recv_descriptors_timeout(timeout)
+    }
+
+    /// See [`SocketReceiver::recv_descriptors_deadline`](super::SocketReceiver::recv_descriptors_deadline).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn recv_descriptors_deadline(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<Vec<OwnedFd>, RecvError> {
+        self.receiver.recv_descriptors_deadline(deadline)
     }
 
     /// See [`SocketReceiver::poll_timeout`](super::SocketReceiver::poll_timeout).

@@ -86,6 +86,17 @@ pub enum SendError {
     /// As [`WouldBlock`](Self::WouldBlock), after waiting.
     #[error("the message was not sent as a whole in time, and is on its way still")]
     TimedOut,
+    /// Descriptors pass through unix sockets only, and this connection is another one.
+    #[error("descriptors cannot be sent over TCP; listen at a unix socket for that")]
+    NotOverTcp,
+    /// There are none, or more than go together; nothing was sent.
+    #[error("{count} descriptors cannot be sent together: from 1 to {most} can")]
+    DescriptorCount {
+        /// How many were to be sent.
+        count: usize,
+        /// How many can be.
+        most: usize,
+    },
     /// The value's `Serialize` implementation refused; nothing was sent.
     #[error("the value cannot be encoded: {0}")]
     Unencodable(String),
@@ -123,6 +134,20 @@ pub enum RecvError {
     /// What came is no message, or was changed on its way; the connection cannot be used any more.
     #[error("what came is no message, or was changed on its way")]
     Corrupt,
+    /// Descriptors pass through unix sockets only, and this connection is another one.
+    #[error("descriptors cannot be received over TCP; listen at a unix socket for that")]
+    NotOverTcp,
+    /// Descriptors have come where a message was expected. They are closed, and the next message can
+    /// be received.
+    #[error("descriptors have come in the place of a message, and are closed")]
+    Descriptors,
+    /// A message has come where descriptors were expected; it can be received.
+    #[error("a message has come in the place of descriptors")]
+    Message,
+    /// Descriptors have come of which some were lost: they are more than go together, or this process
+    /// has too many. The others are closed, and what comes next can be received.
+    #[error("descriptors were lost: too many have come, or too many are open here; all are closed")]
+    DescriptorsLost,
     /// The message does not fit into the buffer; here it is.
     #[error("a message of {} bytes does not fit into the buffer", message.len())]
     BufferTooShort {

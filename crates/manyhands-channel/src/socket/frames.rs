@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 
+use super::descriptors::{Passed, Source};
 use super::error::RecvError;
 
 /// How the length of a frame is written.
@@ -13,6 +14,15 @@ pub(super) enum Head {
     Record,
 }
 
+/// What comes.
+#[derive(Debug)]
+pub(super) enum Frame {
+    /// The bytes of a frame.
+    Bytes(Vec<u8>),
+    /// Descriptors between two frames, and the byte that they came with.
+    Passed(Passed, u8),
+}
+
 /// Before the first byte of a frame, more than one may be there.
 const AHEAD: usize = 8 << 10;
 
@@ -21,8 +31,13 @@ const AHEAD: usize = 8 << 10;
 pub(super) struct Frames {
     head: Head,
     most: u64,
+    /// Whether no more is read than is missing of a frame. So it is before the other end is known:
+    /// descriptors are then closed by the system, and what follows is left to who knows it.
+    is_exact: bool,
     /// Read, and not yet looked at.
     ahead: Vec<u8>,
+    /// What came with the last byte of `ahead`. It goes with that byte.
+    passed: Option<Passed>,
     /// The bytes of the length that have come.
     length: Vec<u8>,
     /// The body, and its whole length, once that is known.
@@ -30,19 +45,22 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    /// Those of a stranger.
     pub(super) fn new(head: Head, most: u64) -> Self {
         Self {
             head,
             most,
+            is_exact: true,
             ahead: Vec::new(),
+            passed: None,
             length: Vec::new(),
             body: None,
         }
     }
 
-    /// What was read too early belongs to frames of another kind.
+    /// The other end is known; its frames are of another kind.
     pub(super) fn change(&mut self, head: Head, most: u64) {
-        (self.head, self.most) = (head, most);
+        (self.head, self.most, self.is_exact) = (head, most, false);
     }
 
     /// Whether something was read that is no part of a frame that was returned.
@@ -58,17 +76,21 @@ impl Frames {
     }
 
     /// The next frame; `None` when more has to come.
-    pub(super) fn next(&mut self, source: &mut impl Read) -> Result<Option<Vec<u8>>, RecvError> {
+    pub(super) fn next(&mut self, source: &mut impl Source) -> Result<Option<Frame>, RecvError> {
         loop {
             if let Some((body, len)) = &mut self.body {
                 let missing = *len - body.len();
                 if missing == 0 {
                     let body = std::mem::take(body);
                     (self.body, self.length) = (None, Vec::new());
-                    return Ok(Some(body));
+                    return Ok(Some(Frame::Bytes(body)));
                 }
                 let there = missing.min(self.ahead.len());
                 body.extend(self.ahead.drain(..there));
+                if self.ahead.is_empty() {
+                    // It came with a byte of this frame, and closes.
+                    self.passed = None;
+                }
                 let missing = (missing - there) as u64;
                 // It grows with what comes, whatever was announced.
                 match source.by_ref().take(missing).read_to_end(body) {
@@ -79,17 +101,59 @@ impl Frames {
                         None => return Ok(None),
                     },
                 }
+            } else if let Some(passed) = self.between() {
+                return Ok(Some(passed));
             } else if let Some(len) = self.announced()? {
                 self.body = Some((Vec::new(), len));
             } else {
-                let mut piece = [0; AHEAD];
-                match read(source, &mut piece)? {
+                match self.read(source)? {
                     Some(0) if self.length.is_empty() => return Err(RecvError::Closed),
                     Some(0) => return Err(RecvError::Cut),
-                    Some(more) => self.ahead.extend_from_slice(&piece[..more]),
+                    Some(_) => {}
                     None => return Ok(None),
                 }
             }
+        }
+    }
+
+    /// Reads ahead, or what is missing of a length; `None` when nothing is there.
+    fn read(&mut self, source: &mut impl Source) -> Result<Option<usize>, RecvError> {
+        let mut piece = [0; AHEAD];
+        let outcome = match self.is_exact {
+            true => {
+                let missing = self.missing();
+                source.read(&mut piece[..missing]).map(|len| (len, None))
+            }
+            false => source.read_passed(&mut piece),
+        };
+        let (len, passed) = match outcome {
+            Ok(read) => read,
+            Err(refused) => return why(refused),
+        };
+        self.ahead.extend_from_slice(&piece[..len]);
+        self.passed = passed.filter(|_| len > 0);
+        Ok(Some(len))
+    }
+
+    /// Descriptors that come before the next frame.
+    fn between(&mut self) -> Option<Frame> {
+        match self.ahead[..] {
+            [mark] if self.length.is_empty() => {
+                let passed = self.passed.take()?;
+                self.ahead.clear();
+                Some(Frame::Passed(passed, mark))
+            }
+            _ => None,
+        }
+    }
+
+    /// How many bytes a length lacks.
+    fn missing(&self) -> usize {
+        let there = self.length.len() + self.ahead.len();
+        match self.head {
+            Head::Record => 2_usize.saturating_sub(there),
+            Head::Python if there < 4 => 4 - there,
+            Head::Python => 12_usize.saturating_sub(there),
         }
     }
 
@@ -98,6 +162,10 @@ impl Frames {
         let missing = count.saturating_sub(self.length.len());
         let there = missing.min(self.ahead.len());
         self.length.extend(self.ahead.drain(..there));
+        if self.ahead.is_empty() {
+            // It came with a byte of this length, and closes.
+            self.passed = None;
+        }
         there == missing
     }
 
@@ -142,14 +210,6 @@ pub(super) fn python_head(len: usize) -> Vec<u8> {
     }
 }
 
-/// Reads what is there; `None` when nothing is.
-fn read(source: &mut impl Read, buffer: &mut [u8]) -> Result<Option<usize>, RecvError> {
-    match source.read(buffer) {
-        Ok(read) => Ok(Some(read)),
-        Err(refused) => why(refused),
-    }
-}
-
 /// What a refusal to read means: nothing is there yet, or ever again, or something is wrong.
 fn why(refused: io::Error) -> Result<Option<usize>, RecvError> {
     match refused.kind() {
@@ -186,11 +246,14 @@ mod tests {
         }
     }
 
+    impl Source for Pieces {}
+
     fn all(frames: &mut Frames, source: &mut Pieces) -> (Vec<Vec<u8>>, RecvError) {
         let mut found = Vec::new();
         loop {
             match frames.next(source) {
-                Ok(Some(frame)) => found.push(frame),
+                Ok(Some(Frame::Bytes(frame))) => found.push(frame),
+                Ok(Some(Frame::Passed(..))) => panic!("nobody has sent any"),
                 Ok(None) => {}
                 Err(end) => return (found, end),
             }

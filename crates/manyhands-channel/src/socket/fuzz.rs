@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use manyhands_os::Deadline;
 
-use super::frames::{Frames, Head, python_head};
+use super::descriptors::Source;
+use super::frames::{Frame, Frames, Head, python_head};
 use super::greeting::{Greeting, Outcome, Wire};
 use super::handshake::{Handshake, MOST_BYTES, Progress, Side, farewell};
 use super::incoming::Incoming;
@@ -208,7 +209,7 @@ impl Stranger {
     fn hear(&mut self, said: &[u8]) {
         let mut said = said;
         let mut source = WithoutEnd(&mut said);
-        while let Ok(Some(message)) = self.frames.next(&mut source) {
+        while let Ok(Some(Frame::Bytes(message))) = self.frames.next(&mut source) {
             self.next = match self.handshake.receive(&message) {
                 Ok(Progress::Send(answer)) => Some(answer),
                 Ok(Progress::Done(last)) => last,
@@ -283,6 +284,10 @@ impl Read for Line {
         Ok(len)
     }
 }
+
+impl Source for WithoutEnd<'_, '_> {}
+
+impl Source for Line {}
 
 impl Wire for Line {
     fn write_now(&mut self, bytes: &[u8]) -> io::Result<()> {

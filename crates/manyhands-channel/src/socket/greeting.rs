@@ -1,12 +1,13 @@
 //! A handshake on a socket, which never waits: whoever drives it waits for the socket.
 
-use std::io::{self, Read};
+use std::io;
 
 use manyhands_os::{Deadline, names};
 
 use super::connection::SocketConnection;
+use super::descriptors::Source;
 use super::error::{AuthError, RecvError};
-use super::frames::{Frames, Head, python_head};
+use super::frames::{Frame, Frames, Head, python_head};
 use super::handshake::{Handshake, MOST_BYTES, Progress, Side, farewell};
 use super::incoming::Incoming;
 use super::key::AuthKey;
@@ -22,7 +23,7 @@ pub(super) enum Outcome {
 }
 
 /// What a handshake is held on: a socket, or what stands for one where anything may come.
-pub(super) trait Wire: Read {
+pub(super) trait Wire: Source {
     /// Sends all of this now, or fails.
     fn write_now(&mut self, bytes: &[u8]) -> io::Result<()>;
 }
@@ -88,7 +89,10 @@ impl<W: Wire> Greeting<W> {
     pub(super) fn advance(&mut self) -> Result<Outcome, AuthError> {
         loop {
             let message = match self.frames.next(&mut self.stream) {
-                Ok(Some(message)) => message,
+                Ok(Some(Frame::Bytes(message))) => message,
+                Ok(Some(Frame::Passed(..))) => {
+                    return Err(self.refuse(AuthError::Foreign("descriptors have come")));
+                }
                 Ok(None) => return Ok(Outcome::Waits),
                 Err(RecvError::TooLong { .. }) => return Err(self.refuse(AuthError::TooLong)),
                 Err(RecvError::Corrupt) => {

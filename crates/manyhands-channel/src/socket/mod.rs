@@ -3,6 +3,7 @@
 mod address;
 mod client;
 mod connection;
+mod descriptors;
 mod error;
 mod frames;
 mod greeting;

@@ -1,7 +1,7 @@
 //! The receiving half of a connection.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::RecvError;
 use super::incoming::Incoming;
-use super::sealed::Sealing;
+use super::sealed::{Sealing, Session};
 use super::stream::Stream;
 
 /// The half of a [`SocketConnection`](super::SocketConnection) that receives.
@@ -133,6 +133,58 @@ impl SocketReceiver {
         decoded(&self.recv_bytes_timeout(timeout)?)
     }
 
+    /// Receives the descriptors that one [`send_descriptors`](super::SocketSender::send_descriptors) has
+    /// sent, up to 32; waits for them. They are closed on exec. Those of one such call, and no more, may be
+    /// open in this process already when a message before them is received.
+    ///
+    /// Python: `reduction.recv_handle`; with [`Protocol::Python`](super::Protocol::Python) what Python's
+    /// `send_handle` sends comes here.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::NotOverTcp`]; [`RecvError::Message`] when a message comes first, which stays;
+    /// [`RecvError::DescriptorsLost`]; and as [`recv_bytes`](Self::recv_bytes).
+    pub fn recv_descriptors(&mut self) -> Result<Vec<OwnedFd>, RecvError> {
+        self.descriptors_until(Deadline::NEVER)
+    }
+
+    /// Receives descriptors that are there.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_descriptors`](Self::recv_descriptors), and [`RecvError::WouldBlock`].
+    pub fn try_recv_descriptors(&mut self) -> Result<Vec<OwnedFd>, RecvError> {
+        let outcome = self.descriptors_until(Deadline::now());
+        outcome.map_err(|error| match error {
+            RecvError::TimedOut => RecvError::WouldBlock,
+            error => error,
+        })
+    }
+
+    /// Receives descriptors; waits no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_descriptors`](Self::recv_descriptors), and [`RecvError::TimedOut`].
+    pub fn recv_descriptors_timeout(
+        &mut self,
+        timeout: Duration,
+    ) -> Result<Vec<OwnedFd>, RecvError> {
+        self.descriptors_until(Deadline::after(timeout))
+    }
+
+    /// Receives descriptors; waits no longer than until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_descriptors`](Self::recv_descriptors), and [`RecvError::TimedOut`].
+    pub fn recv_descriptors_deadline(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<Vec<OwnedFd>, RecvError> {
+        self.descriptors_until(Deadline::at(deadline))
+    }
+
     /// Waits until something has come, no longer than `timeout`: a message, the beginning of one, or
     /// the end. Nothing is taken.
     ///
@@ -158,15 +210,33 @@ impl SocketReceiver {
     }
 
     fn recv_until(&mut self, deadline: Deadline) -> Result<Vec<u8>, RecvError> {
+        self.wait_for(deadline, |incoming, mut stream, session| {
+            incoming.next(&mut stream, session)
+        })
+    }
+
+    fn descriptors_until(&mut self, deadline: Deadline) -> Result<Vec<OwnedFd>, RecvError> {
+        if !self.stream.is_unix() {
+            return Err(RecvError::NotOverTcp);
+        }
+        self.wait_for(deadline, |incoming, mut stream, session| {
+            incoming.next_descriptors(&mut stream, session)
+        })
+    }
+
+    /// What `next` finds, as soon as it does.
+    fn wait_for<T>(
+        &mut self,
+        deadline: Deadline,
+        next: impl Fn(&mut Incoming, &Stream, Option<&mut Session>) -> Result<Option<T>, RecvError>,
+    ) -> Result<T, RecvError> {
         loop {
             let mut session = self.sealing.as_ref().map(Sealing::lock);
-            let next = self
-                .incoming
-                .next(&mut &*self.stream, session.as_deref_mut());
+            let found = next(&mut self.incoming, &self.stream, session.as_deref_mut());
             // The other half may send while this one waits.
             drop(session);
-            if let Some(message) = next? {
-                return Ok(message);
+            if let Some(found) = found? {
+                return Ok(found);
             }
             if !self.stream.wait_readable(deadline).map_err(RecvError::Os)? {
                 return Err(RecvError::TimedOut);

@@ -5,7 +5,8 @@
 //! first one was not an old one, played again.
 //!
 //! A message is a row of records, each sealed on its own: the first begins with the message's length in
-//! 8 bytes. A length of all ones is the farewell: a connection that ends without one was cut.
+//! 8 bytes. A length of all ones is the farewell: a connection that ends without one was cut. The length
+//! below that says that so many descriptors follow as one byte more has; they come unsealed.
 
 use std::fmt;
 use std::io;
@@ -29,7 +30,20 @@ pub(super) const MOST_RECORD: usize = 65_535;
 const MOST_IN_RECORD: usize = MOST_RECORD - TAG;
 /// In place of a length: there is nothing more.
 const FAREWELL: u64 = u64::MAX;
+/// In place of a length: descriptors follow.
+const DESCRIPTORS: u64 = FAREWELL - 1;
 const LENGTH: usize = 8;
+
+/// What a record was.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// A part of a message that has more of them.
+    Part,
+    /// The last part of this message.
+    Message(Vec<u8>),
+    /// The news that so many descriptors come next, modulo 256.
+    Descriptors(u8),
+}
 
 enum Stage {
     /// The keys are being agreed.
@@ -171,6 +185,14 @@ impl Session {
         Ok(sealed)
     }
 
+    /// The record that says that so many descriptors come next.
+    pub(super) fn seal_descriptors(&mut self, count: u8) -> io::Result<Vec<u8>> {
+        let mut sealed = Vec::new();
+        let record = [&DESCRIPTORS.to_be_bytes()[..], &[count]].concat();
+        self.seal_record(&record, &mut sealed)?;
+        Ok(sealed)
+    }
+
     fn seal_record(&mut self, part: &[u8], sealed: &mut Vec<u8>) -> io::Result<()> {
         let len = part.len() + TAG;
         sealed.extend_from_slice(&(len as u16).to_be_bytes());
@@ -181,8 +203,8 @@ impl Session {
         written.map(drop).map_err(io::Error::other)
     }
 
-    /// Opens a record; a message, when it is the last of one.
-    pub(super) fn open(&mut self, record: &[u8], most: u64) -> Result<Option<Vec<u8>>, RecvError> {
+    /// Opens a record.
+    pub(super) fn open(&mut self, record: &[u8], most: u64) -> Result<Opened, RecvError> {
         let start = self.opened.len();
         self.opened.resize(start + record.len(), 0);
         let len = self.keys.read_message(record, &mut self.opened[start..]);
@@ -197,6 +219,13 @@ impl Session {
                     self.has_ended = true;
                     return Err(RecvError::Closed);
                 }
+                if length == DESCRIPTORS {
+                    let opened = std::mem::take(&mut self.opened);
+                    return match opened[LENGTH..] {
+                        [count] => Ok(Opened::Descriptors(count)),
+                        _ => Err(RecvError::Corrupt),
+                    };
+                }
                 if length > most {
                     return Err(RecvError::TooLong { len: length, most });
                 }
@@ -207,11 +236,11 @@ impl Session {
         match left.ok_or(RecvError::Corrupt)? {
             0 => {
                 self.left = None;
-                Ok(Some(std::mem::take(&mut self.opened)))
+                Ok(Opened::Message(std::mem::take(&mut self.opened)))
             }
             left => {
                 self.left = Some(left);
-                Ok(None)
+                Ok(Opened::Part)
             }
         }
     }
@@ -270,7 +299,7 @@ mod tests {
     }
 
     /// Opens all records; the last one's outcome.
-    fn open(session: &mut Session, mut sealed: &[u8]) -> Result<Option<Vec<u8>>, RecvError> {
+    fn open(session: &mut Session, mut sealed: &[u8]) -> Result<Opened, RecvError> {
         loop {
             let len = usize::from(u16::from_be_bytes([sealed[0], sealed[1]]));
             let opened = session.open(&sealed[2..2 + len], 1 << 20);
@@ -289,7 +318,12 @@ mod tests {
             let sealed = one.seal(&message).expect("sealed");
             assert!(len < 32 || !sealed.windows(32).any(|part| part == &message[..32]));
             let opened = open(&mut two, &sealed).expect("whole");
-            assert_eq!(opened, Some(message));
+            assert_eq!(opened, Opened::Message(message));
+        }
+        for count in [1, 32] {
+            let sealed = one.seal_descriptors(count).expect("sealed");
+            let opened = open(&mut two, &sealed).expect("whole");
+            assert_eq!(opened, Opened::Descriptors(count));
         }
         let farewell = two.seal_farewell().expect("sealed");
         assert!(matches!(open(&mut one, &farewell), Err(RecvError::Closed)));

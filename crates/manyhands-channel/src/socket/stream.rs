@@ -2,13 +2,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use manyhands_os::socket::{self, UnixAddress};
 use manyhands_os::{Deadline, descriptor};
 
 use super::address::Address;
+use super::descriptors::{Passed, Source};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -97,6 +98,30 @@ impl Stream {
         Ok(written)
     }
 
+    /// Sends descriptors and the byte that marks them, until the deadline; whether it did.
+    pub(super) fn pass_until(&self, all: &[OwnedFd], deadline: Deadline) -> io::Result<bool> {
+        let borrowed: Vec<BorrowedFd<'_>> = all.iter().map(AsFd::as_fd).collect();
+        let mark = [(all.len() % 256) as u8];
+        loop {
+            let sent = descriptor::send(self.as_fd(), &mark, &borrowed);
+            match sent.map_err(|refused| refused.source) {
+                Ok(()) => return Ok(true),
+                Err(refused) if refused.kind() == ErrorKind::WouldBlock => {
+                    let is_ready = descriptor::poll_writable(self.as_fd(), deadline);
+                    if !is_ready.map_err(|refused| refused.source)? {
+                        return Ok(false);
+                    }
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
+    }
+
+    /// Whether descriptors can pass.
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => (&*stream).write(bytes),
@@ -114,6 +139,8 @@ impl Stream {
     }
 }
 
+/// A read that is no [`read_passed`](Source::read_passed) has no room for descriptors: what comes of
+/// them is closed by the system, and never has a number here.
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -126,6 +153,30 @@ impl Read for &Stream {
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         (&*self).read(buffer)
+    }
+}
+
+impl Source for &Stream {
+    fn read_passed(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Option<Passed>)> {
+        let Stream::Unix(stream) = self else {
+            return Ok((self.read(buffer)?, None));
+        };
+        let received = descriptor::receive_some(stream.as_fd(), buffer);
+        let received = received.map_err(|refused| refused.source)?;
+        let passed = match received.is_cut {
+            true => Some(Passed::Cut),
+            false => {
+                let some = !received.descriptors.is_empty();
+                some.then_some(Passed::Whole(received.descriptors))
+            }
+        };
+        Ok((received.len, passed))
+    }
+}
+
+impl Source for Stream {
+    fn read_passed(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Option<Passed>)> {
+        (&*self).read_passed(buffer)
     }
 }
 

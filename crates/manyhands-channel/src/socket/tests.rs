@@ -11,6 +11,7 @@ use manyhands_os::socket::{UnixAddress, connect_unix};
 
 use super::*;
 
+mod descriptors;
 mod halves;
 mod strangers;
 
