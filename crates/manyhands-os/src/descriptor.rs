@@ -5,12 +5,17 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::cmsg_space;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
+};
+
+use rustix::thread::Timespec;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
 use crate::clock::Deadline;
@@ -270,6 +275,68 @@ impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// A descriptor that can be read from a time on.
+///
+/// # Errors
+///
+/// When the process has too many descriptors.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_os::Deadline;
+/// use manyhands_os::descriptor::{is_readable, timer};
+///
+/// assert!(is_readable(timer(Deadline::now())?)?);
+/// assert!(!is_readable(timer(Deadline::NEVER)?)?);
+/// # Ok::<(), manyhands_os::OsError>(())
+/// ```
+pub fn timer(deadline: Deadline) -> Result<OwnedFd, OsError> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags);
+    let timer = timer.map_err(|e| OsError::new("timerfd_create", e))?;
+    if let Some(time) = deadline.timespec() {
+        let set = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: time,
+        };
+        timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME, &set)
+            .map_err(|e| OsError::new("timerfd_settime", e))?;
+    }
+    Ok(timer)
+}
+
+/// A descriptor that can be read while one of these can, as long as that one is open elsewhere.
+///
+/// # Errors
+///
+/// When the process has too many descriptors, or one of them is a file that can always be read.
+///
+/// # Examples
+///
+/// ```
+/// use std::os::fd::AsFd;
+///
+/// use manyhands_os::descriptor::{EventFd, gather, is_readable};
+///
+/// let (one, other) = (EventFd::new()?, EventFd::new()?);
+/// let both = gather(&[one.as_fd(), other.as_fd()])?;
+/// assert!(!is_readable(&both)?);
+/// other.set();
+/// assert!(is_readable(&both)?);
+/// # Ok::<(), manyhands_os::OsError>(())
+/// ```
+pub fn gather(descriptors: &[BorrowedFd<'_>]) -> Result<OwnedFd, OsError> {
+    let all = epoll::create(epoll::CreateFlags::CLOEXEC);
+    let all = all.map_err(|e| OsError::new("epoll_create1", e))?;
+    for descriptor in descriptors {
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&all, descriptor, data, epoll::EventFlags::IN)
+            .map_err(|e| OsError::new("epoll_ctl", e))?;
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
