@@ -6,12 +6,14 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use manyhands_channel::{
-    GetError, Pipe, Queue, Receiver, RecvError, Select, Sender, Waitable, try_wait, wait,
+    GetError, Pipe, Pollable, Queue, Receiver, RecvError, Select, Sender, Waitable, try_wait, wait,
     wait_timeout,
 };
 use manyhands_process::Process;
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, Runtime};
 
 use super::{LONG, SOON, until};
 
@@ -261,4 +263,138 @@ fn value_whose_holder_was_killed_makes_its_queue_ready_again() {
         assert_eq!(try_wait(&[&queue]).expect("words"), [0]);
         assert_eq!(queue.try_get().expect("it came back"), 7);
     }
+}
+
+fn runtime() -> Runtime {
+    let built = Builder::new_current_thread().enable_io().build();
+    built.expect("a runtime")
+}
+
+/// Sends until it is killed, and puts what was sent.
+fn send_and_put(mut sender: Sender<u64>, queue: Queue<u64>) {
+    for count in 0.. {
+        sender.send(&count).expect("somebody listens");
+        queue.put(&count).expect("it is open");
+        pause(count % 5 == 4);
+    }
+}
+
+#[test]
+fn tasks_await_values_and_the_death_of_who_sends_them() {
+    for moment in 1..=8 {
+        let (sender, mut receiver) = Pipe::simplex().expect("room");
+        let queue = Queue::<u64>::new().expect("room");
+        let child = Process::spawn(send_and_put, (sender, queue.clone())).expect("a child");
+        runtime().block_on(async {
+            let values = async {
+                for expected in 0.. {
+                    match receiver.recv_async().await {
+                        Ok(value) => assert_eq!(value, expected),
+                        Err(RecvError::PeerDied { who }) => {
+                            assert_eq!(who.map(|who| who.pid), Some(child.id()));
+                            return expected;
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                    if expected == moment {
+                        child.kill().expect("it lives");
+                    }
+                }
+                unreachable!("it is killed")
+            };
+            let other = queue.clone();
+            let first = tokio::task::LocalSet::new();
+            let numbers = first.run_until(async move {
+                let numbers = tokio::task::spawn_local(async move {
+                    let mut count = 0;
+                    while other.get_async().await.is_ok() {
+                        count += 1;
+                    }
+                    count
+                });
+                let sent = values.await;
+                queue.close();
+                (sent, numbers.await.expect("no panic"))
+            });
+            let (sent, put) = numbers.await;
+            assert!(
+                (sent - 1..=sent).contains(&put),
+                "{put} were put, {sent} sent"
+            );
+        });
+    }
+}
+
+#[test]
+fn pollable_of_a_pipe_serves_a_runtime_until_its_sender_is_killed() {
+    for moment in [1, 7, 40] {
+        let (sender, mut receiver) = Pipe::simplex().expect("room");
+        let queue = Queue::<u64>::new().expect("room");
+        let child = Process::spawn(send_and_put, (sender, queue.clone())).expect("a child");
+        runtime().block_on(async {
+            let pollable = Pollable::new(&receiver).expect("a descriptor");
+            // SAFETY: `register` needs a descriptor that stays open and the same. It is the
+            // pollable's own, which `AsyncFd` owns, and nothing here takes it out.
+            let pollable = unsafe { AsyncFd::register(pollable) };
+            let pollable = pollable.expect("it can be polled");
+            let mut expected = 0;
+            loop {
+                let mut guard = pollable.readable().await.expect("it is open");
+                guard.clear_ready();
+                let end = loop {
+                    match receiver.try_recv() {
+                        Ok(value) => assert_eq!(value, expected),
+                        Err(end) => break end,
+                    }
+                    expected += 1;
+                    if expected == moment {
+                        child.kill().expect("it lives");
+                    }
+                };
+                match end {
+                    RecvError::Empty => pollable.get_ref().arm().expect("a thread"),
+                    RecvError::PeerDied { .. } => break,
+                    end => panic!("{end}"),
+                }
+            }
+            assert!(expected >= moment);
+        });
+    }
+}
+
+#[test]
+fn receiver_that_moves_to_a_child_is_not_hidden_by_its_pollable_here() {
+    fn sum(mut receiver: Receiver<u64>) -> u64 {
+        let pollable = Pollable::new(&receiver).expect("a descriptor");
+        let mut sum = 0;
+        loop {
+            let end = loop {
+                match receiver.recv_timeout(Duration::from_micros(50)) {
+                    Ok(value) => sum += value,
+                    Err(end) => break end,
+                }
+            };
+            match end {
+                RecvError::TimedOut => {}
+                RecvError::Closed => return sum,
+                end => panic!("{end}"),
+            }
+            pollable.arm().expect("a thread");
+            let fd = pollable.as_fd();
+            assert_eq!(wait_timeout(&[&fd], LONG).expect("a poll"), [0]);
+        }
+    }
+    let (mut sender, receiver) = Pipe::simplex().expect("room");
+    let left_here = Pollable::new(&receiver).expect("a descriptor");
+    let mut child = Process::spawn(sum, (receiver,)).expect("a child");
+    for value in 1..=2_000 {
+        left_here.arm().expect("a thread");
+        sender.send_timeout(&value, LONG).expect("it is taken");
+        if value % 3 == 0 {
+            std::thread::yield_now();
+        }
+    }
+    drop(sender);
+    let total = child.join_timeout(LONG).expect("it returns");
+    assert_eq!(total, Some(2_000 * 2_001 / 2));
 }

@@ -38,7 +38,9 @@ pub use queue::{
     QueueBuilder, QueueError, QueueStats, TaskDoneError,
 };
 #[cfg(not(loom))]
-pub use select::{Select, WaitError, Waitable, try_wait, wait, wait_deadline, wait_timeout};
+pub use select::{
+    Pollable, Select, WaitError, Waitable, try_wait, wait, wait_deadline, wait_timeout,
+};
 #[cfg(not(loom))]
 pub use socket::{
     Address, AuthKey, Client, Listener, SocketConnection, SocketReceiver, SocketSender,

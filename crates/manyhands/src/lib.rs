@@ -11,7 +11,8 @@ pub use manyhands_sync as sync;
 
 #[doc(inline)]
 pub use manyhands_channel::{
-    Client, Connection, Lease, LifoQueue, Listener, Pipe, PriorityQueue, Queue, Select, Waitable,
+    Client, Connection, Lease, LifoQueue, Listener, Pipe, Pollable, PriorityQueue, Queue, Select,
+    Waitable,
 };
 #[doc(inline)]
 pub use manyhands_executor::{

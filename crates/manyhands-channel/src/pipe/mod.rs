@@ -20,6 +20,7 @@ pub use receiver::Receiver;
 pub use sender::Sender;
 
 use crate::ring::ring;
+use crate::select::Recv;
 
 /// The bytes of each ring of a pipe, unless the caller says otherwise.
 const CAPACITY: usize = 64 << 10;
@@ -217,6 +218,15 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     /// As [`Receiver::recv_deadline`].
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<R, RecvError> {
         self.receiver.recv_deadline(deadline)
+    }
+
+    /// Receives a value, for `.await` on any runtime. See [`Receiver::recv_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Receiver::recv`].
+    pub fn recv_async(&mut self) -> Recv<'_, R> {
+        self.receiver.recv_async()
     }
 
     /// Whether a value, or the end of all values, is there; waits up to `timeout` for it.

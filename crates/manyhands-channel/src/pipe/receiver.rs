@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::patience::Patience;
 use crate::pipe::error::RecvError;
 use crate::ring::Consumer;
+use crate::select::Recv;
 
 /// Receives values of type `T`. The other half is a [`Sender`](crate::Sender).
 #[derive(Serialize, Deserialize)]
@@ -82,6 +83,51 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// As [`recv`](Self::recv), or [`RecvError::TimedOut`].
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvError> {
         self.take(Patience::Until(Deadline::at(deadline)))
+    }
+
+    /// Receives a value, for `.await` on any runtime. Dropped before it is ready, it has taken nothing.
+    ///
+    /// While it waits, a thread of the library sleeps on its behalf, one for up to 127 such futures. (As
+    /// long as the system starts no such thread, the task is woken all the time.) For a limit of time
+    /// use the runtime's.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_channel::{Pipe, RecvError};
+    ///
+    /// async fn sum() -> Result<u32, Box<dyn std::error::Error>> {
+    ///     let (mut sender, mut receiver) = Pipe::simplex::<u32>()?;
+    ///     std::thread::spawn(move || (0..10).for_each(|number| drop(sender.send(&number))));
+    ///     let mut sum = 0;
+    ///     loop {
+    ///         match receiver.recv_async().await {
+    ///             Ok(number) => sum += number,
+    ///             Err(RecvError::Closed) => return Ok(sum),
+    ///             Err(error) => return Err(error.into()),
+    ///         }
+    ///     }
+    /// }
+    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread};
+    /// # struct Unpark(thread::Thread);
+    /// # impl Wake for Unpark { fn wake(self: Arc<Self>) { self.0.unpark(); } }
+    /// # let waker = Arc::new(Unpark(thread::current())).into();
+    /// # let mut sum = pin!(sum());
+    /// # let sum = loop {
+    /// #     match sum.as_mut().poll(&mut Context::from_waker(&waker)) {
+    /// #         Poll::Ready(sum) => break sum,
+    /// #         Poll::Pending => thread::park(),
+    /// #     }
+    /// # };
+    /// # assert_eq!(sum?, 45);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recv_async(&mut self) -> Recv<'_, T> {
+        Recv::new(self)
     }
 
     fn take(&mut self, patience: Patience) -> Result<T, RecvError> {

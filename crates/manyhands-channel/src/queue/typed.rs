@@ -19,6 +19,7 @@ use super::raw::{MOST_BYTES, Message, RawQueue};
 use crate::linger::{self, Lingering};
 use crate::patience::Patience;
 use crate::ring::{Corrupt, bytes_of, region_of};
+use crate::select::Get;
 
 /// The bytes of a queue, unless the caller says otherwise.
 const BYTES: usize = 1 << 20;
@@ -397,6 +398,20 @@ impl<T: DeserializeOwned> Queue<T> {
     /// As [`get`](Self::get), or [`GetError::TimedOut`].
     pub fn get_deadline(&self, deadline: Instant) -> Result<T, GetError> {
         self.get_patiently(Patience::Until(Deadline::at(deadline)))
+    }
+
+    /// Takes the first value, for `.await` on any runtime. Dropped before it is ready, it has taken
+    /// nothing.
+    ///
+    /// While it waits, a thread of the library sleeps on its behalf, as for
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async). A value that is put wakes all who wait for
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn get_async(&self) -> Get<'_, T> {
+        Get::new(self)
     }
 
     fn get_patiently(&self, patience: Patience) -> Result<T, GetError> {

@@ -58,6 +58,18 @@ impl Registration {
         Ok(registration)
     }
 
+    /// Has another waker called instead; `false` when the first one was called.
+    pub(crate) fn renew(&self, waker: &Waker) -> bool {
+        let mut place = lock(&self.slot.waker);
+        match place.as_mut() {
+            Some(former) => {
+                former.clone_from(waker);
+                true
+            }
+            None => false,
+        }
+    }
+
     fn ring(&self) {
         for bell in &self.bells {
             // Release: partner is the load in `serve`, behind which the inbox is read.

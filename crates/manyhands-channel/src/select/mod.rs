@@ -6,15 +6,19 @@
 //! What lies in memory (pipes, queues, events) is waited for by one call of the system that sleeps on
 //! all of their words, and on the lives of the processes that may change them. Where a descriptor is
 //! among them (a socket, the sentinel of a process), this thread polls, and a thread of the library
-//! sleeps on the words.
+//! sleeps on the words. The same thread wakes the tasks that await a value
+//! ([`recv_async`](crate::Receiver::recv_async), [`get_async`](crate::Queue::get_async)), and sets the
+//! descriptors of [`Pollable`]s.
 
 pub(crate) mod bed;
 mod bridge;
+mod future;
+mod pollable;
 pub(crate) mod source;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use manyhands_os::descriptor::{EventFd, poll_readable};
@@ -25,7 +29,11 @@ use manyhands_sync::spin::Spin;
 
 use bed::Bed;
 use bridge::Registration;
+use pollable::Flag;
 use source::{Kind, Source};
+
+pub use future::{Get, Recv};
+pub use pollable::Pollable;
 
 /// What can be waited for among other things, by [`wait`] and [`Select`].
 ///
@@ -304,16 +312,6 @@ fn sleep_on_descriptors(
     let all = [descriptors, &[flag.0.as_fd()]].concat();
     poll_readable(&all, until)?;
     Ok(())
-}
-
-/// A descriptor that can be read once its waker was called.
-#[derive(Debug)]
-struct Flag(EventFd);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.set();
-    }
 }
 
 /// Gets up from everything.

@@ -129,7 +129,7 @@ impl<S, R> Source for Connection<S, R> {
 
 impl Source for SocketReceiver {
     fn kind(&self) -> Kind<'_> {
-        if self.has_begun() {
+        if self.has_unseen() {
             Kind::Ready
         } else {
             Kind::of_descriptor(self.as_fd())

@@ -14,6 +14,8 @@ use super::*;
 use crate::socket::{AuthKey, Client};
 use crate::{Listener, Pipe, Queue};
 
+mod awaiting;
+
 const LONG: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(3);
 
@@ -272,5 +274,32 @@ fn listener_and_connection_are_waited_for_like_anything_else() {
             }
         }
         assert_eq!(messages, [b"one", b"two"]);
+    });
+}
+#[test]
+fn message_that_was_read_ahead_is_ready_and_half_a_message_is_not() {
+    let key = AuthKey::random().expect("random bytes");
+    let address = format!("@manyhands-select-{}", std::process::id());
+    let mut listener = Listener::bind(&address.parse().expect("an address"), &key).expect("free");
+    let address = listener.address().clone();
+    thread::scope(|threads| {
+        let client = threads.spawn(|| Client::connect(&address, &key).expect("it listens"));
+        let mut connection = listener.accept().expect("somebody comes");
+        let mut client = client.join().expect("no panic");
+        client.send_bytes(b"one").expect("room");
+        client.send_bytes(b"two").expect("room");
+        assert_eq!(connection.recv_bytes().expect("it came"), b"one");
+        assert_eq!(try_wait(&[&connection]).expect("a poll"), [0]);
+        assert_eq!(connection.recv_bytes().expect("it came"), b"two");
+        assert_eq!(try_wait(&[&connection]).expect("a poll"), []);
+        let long = vec![7; 8 << 20];
+        assert!(client.send_bytes_timeout(&long, SOON).is_err());
+        while !try_wait(&[&connection]).expect("a poll").is_empty() {
+            let half = connection.try_recv_bytes();
+            assert!(
+                matches!(half, Err(crate::socket::RecvError::WouldBlock)),
+                "{half:?}"
+            );
+        }
     });
 }

@@ -68,6 +68,11 @@ impl Frames {
         !self.ahead.is_empty() || !self.length.is_empty() || self.body.is_some()
     }
 
+    /// Whether something was read that nobody has looked at yet.
+    pub(super) fn has_unseen(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// The bytes of memory that it has.
     #[cfg(feature = "fuzz")]
     pub(super) fn held(&self) -> usize {

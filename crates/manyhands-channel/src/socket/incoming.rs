@@ -49,6 +49,11 @@ impl Incoming {
         self.kept.is_some() || self.announced.is_some() || self.frames.is_begun()
     }
 
+    /// Whether [`next`](Self::next) may have more to tell, though nothing comes any more.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.is_broken || self.frames.has_unseen()
+    }
+
     /// The bytes of memory that it has for what has come.
     #[cfg(feature = "fuzz")]
     pub(super) fn held(&self) -> usize {

@@ -199,9 +199,9 @@ impl SocketReceiver {
         self.stream.wait_readable(deadline).map_err(RecvError::Os)
     }
 
-    /// Whether the beginning of something has been read.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.incoming.is_begun()
+    /// Whether there is perhaps a message, or an error, though nothing comes any more.
+    pub(crate) fn has_unseen(&self) -> bool {
+        self.incoming.has_unseen()
     }
 
     /// Whether what is sent is hidden, and protected against changes on its way.
