@@ -10,12 +10,14 @@ mod leases;
 mod tasks;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use manyhands_channel::{GetError, PutError, Queue};
+use manyhands_channel::{GetError, PutError, Queue, wait, wait_timeout};
 use manyhands_shm::Region;
+use manyhands_sync::Event;
 
 use super::family::{self, Letter};
 use crate::place::{Place, Placed};
@@ -61,6 +63,8 @@ enum Act {
     PutTwo,
     GetTwo,
     Close,
+    /// Waits for the queue among other things, and looks.
+    Select,
 }
 
 struct Case {
@@ -75,7 +79,7 @@ struct Case {
     has_region: bool,
 }
 
-static CASES: [Case; 9] = [
+static CASES: [Case; 12] = [
     Case {
         operation: "put",
         scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
@@ -149,6 +153,34 @@ static CASES: [Case; 9] = [
         has_region: false,
     },
     Case {
+        operation: "put, selected",
+        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
+        act: Act::Put,
+        peers: Act::Select,
+        items: 8,
+        full: false,
+        has_region: false,
+    },
+    Case {
+        operation: "select when empty",
+        // Nobody can rob it: it sleeps beside a peer, who is woken too and takes the value.
+        scenes: &[Scene::Woken],
+        act: Act::Select,
+        peers: Act::Get,
+        items: 8,
+        full: false,
+        has_region: false,
+    },
+    Case {
+        operation: "close, selected",
+        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
+        act: Act::Close,
+        peers: Act::Select,
+        items: 1,
+        full: false,
+        has_region: false,
+    },
+    Case {
         operation: "close, full",
         scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
         act: Act::Close,
@@ -213,6 +245,18 @@ fn get_until(table: &Table, queue: &Queue<Value>, enough: impl Fn(u8) -> bool) -
     }
 }
 
+/// Gets as who waits for other things too.
+fn select(queue: &Queue<Value>) -> Result<Value, GetError> {
+    let other = Arc::new(Event::new());
+    loop {
+        assert_eq!(wait(&[&other, queue]).expect("words only"), [1]);
+        match queue.try_get() {
+            Err(GetError::Empty) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Waits until others have made the queue hold so many values.
 fn comes_to(queue: &Queue<Value>, len: usize) -> bool {
     comes_true(|| queue.len() == len)
@@ -250,6 +294,13 @@ impl Case {
         let is_theirs = who == HOLDER && self.has_region;
         let region = is_theirs.then(|| Region::new(64).expect("the arena is large"));
         queue.put(&(bytes(who), region)).expect("it is open");
+    }
+
+    fn get(&self, queue: &Queue<Value>) -> Result<Value, GetError> {
+        match self.peers {
+            Act::Select => select(queue),
+            _ => queue.get(),
+        }
     }
 
     /// What the newcomer does for consumers that wait.
@@ -334,6 +385,9 @@ impl Subject for Case {
         assert!(queue.try_get().is_err());
         assert!(queue.try_put_many(&two(VICTIM)).is_err());
         assert!(queue.get_many(2).is_ok_and(|values| values.len() == 1));
+        self.put(&queue, VICTIM);
+        assert!(select(&queue).is_ok());
+        assert!(wait_timeout(&[&queue], Duration::from_micros(1)).is_ok());
         queue.close();
     }
 
@@ -350,6 +404,7 @@ impl Subject for Case {
                 Act::PutTwo => queue.put_many(&two(VICTIM)).expect("it is open"),
                 Act::GetTwo => drop(queue.get_many(2).expect("two are there")),
                 Act::Close => queue.close(),
+                Act::Select => drop(select(queue).expect("a value comes")),
             }
         });
         place.at::<Table>().returned.store(1, Release);
@@ -360,7 +415,7 @@ impl Subject for Case {
         let queue = table.queue();
         let closes = self.act == Act::Close;
         let outcome = match self.peers {
-            Act::Get => match queue.get() {
+            Act::Get | Act::Select => match self.get(&queue) {
                 Ok(value) if table.note(&value).is_some() => Outcome::Fine,
                 Ok(_) => Outcome::Unflagged,
                 Err(GetError::Closed) if closes => Outcome::OwnerDied,

@@ -2,10 +2,13 @@
 //! always gets on.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use manyhands_channel::ring::{Consumer, Producer, RecvError, SendError, ring};
+use manyhands_channel::wait;
+use manyhands_sync::Event;
 
 use super::family::{self, Letter};
 use crate::place::{Place, Placed};
@@ -40,27 +43,44 @@ struct Send {
     name: &'static str,
     size: usize,
     capacity: usize,
+    /// Whether the peer waits for the ring among other things.
+    is_selected: bool,
 }
 
 /// The victim takes a message; the peer sends until it is told of the death.
 struct Receive;
 
-static SENDS: [Send; 2] = [
+static SENDS: [Send; 4] = [
     Send {
         name: "send",
         size: 40,
         capacity: ROOMY,
+        is_selected: false,
     },
     Send {
         name: "send in parts",
         size: 150,
         capacity: NARROW,
+        is_selected: false,
+    },
+    Send {
+        name: "send, selected",
+        size: 40,
+        capacity: ROOMY,
+        is_selected: true,
+    },
+    Send {
+        name: "send in parts, selected",
+        size: 150,
+        capacity: NARROW,
+        is_selected: true,
     },
 ];
 
 /// The subjects of this file.
 pub fn subjects() -> Vec<&'static dyn Subject> {
-    vec![&SENDS[0], &SENDS[1], &Receive]
+    let sends = SENDS.iter().map(|send| send as &dyn Subject);
+    sends.chain([&Receive as &dyn Subject]).collect()
 }
 
 /// The bytes of a message tell which it is and how long.
@@ -76,6 +96,18 @@ fn set_up(place: Place, capacity: usize) {
     let (producer, consumer) = ring(capacity).expect("the arena is large");
     family::send(&table.producer, &producer);
     family::send(&table.consumer, &consumer);
+}
+
+/// Receives as who waits for other things too.
+fn select(consumer: &mut Consumer, received: &mut Vec<u8>) -> Result<(), RecvError> {
+    let other = Arc::new(Event::new());
+    loop {
+        assert_eq!(wait(&[&other, consumer]).expect("words only"), [1]);
+        match consumer.try_recv(received) {
+            Err(RecvError::Empty) => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// One message there and back within this process.
@@ -155,7 +187,11 @@ impl Subject for Send {
         let mut received = Vec::new();
         let mut count = 0;
         let end = loop {
-            match consumer.recv(&mut received) {
+            let outcome = match self.is_selected {
+                true => select(&mut consumer, &mut received),
+                false => consumer.recv(&mut received),
+            };
+            match outcome {
                 Ok(()) => count += 1,
                 Err(end) => break end,
             }
