@@ -6,6 +6,7 @@
 //! the newcomer looks whether they did what they could without it: a value that lies in the queue
 //! while somebody sleeps for one is a wake-up that was lost.
 
+mod cases;
 mod leases;
 mod tasks;
 
@@ -79,121 +80,9 @@ struct Case {
     has_region: bool,
 }
 
-static CASES: [Case; 12] = [
-    Case {
-        operation: "put",
-        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
-        act: Act::Put,
-        peers: Act::Get,
-        items: 8,
-        full: false,
-        has_region: false,
-    },
-    Case {
-        operation: "get",
-        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
-        act: Act::Get,
-        peers: Act::Put,
-        items: 1,
-        full: true,
-        has_region: false,
-    },
-    Case {
-        operation: "put when full",
-        scenes: &[Scene::Woken, Scene::Robbed],
-        act: Act::Put,
-        peers: Act::Put,
-        items: 1,
-        full: false,
-        has_region: false,
-    },
-    Case {
-        operation: "get when empty",
-        scenes: &[Scene::Woken, Scene::Robbed],
-        act: Act::Get,
-        peers: Act::Get,
-        items: 8,
-        full: false,
-        has_region: false,
-    },
-    Case {
-        operation: "get a region",
-        scenes: &[Scene::Alone, Scene::Racing],
-        act: Act::Get,
-        peers: Act::Put,
-        items: 1,
-        full: true,
-        has_region: true,
-    },
-    Case {
-        operation: "put many",
-        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
-        act: Act::PutTwo,
-        peers: Act::Get,
-        items: 8,
-        full: false,
-        has_region: false,
-    },
-    Case {
-        operation: "get many",
-        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
-        act: Act::GetTwo,
-        peers: Act::Put,
-        items: 2,
-        full: true,
-        has_region: false,
-    },
-    Case {
-        operation: "close, empty",
-        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
-        act: Act::Close,
-        peers: Act::Get,
-        items: 1,
-        full: false,
-        has_region: false,
-    },
-    Case {
-        operation: "put, selected",
-        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
-        act: Act::Put,
-        peers: Act::Select,
-        items: 8,
-        full: false,
-        has_region: false,
-    },
-    Case {
-        operation: "select when empty",
-        // Nobody can rob it: it sleeps beside a peer, who is woken too and takes the value.
-        scenes: &[Scene::Woken],
-        act: Act::Select,
-        peers: Act::Get,
-        items: 8,
-        full: false,
-        has_region: false,
-    },
-    Case {
-        operation: "close, selected",
-        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
-        act: Act::Close,
-        peers: Act::Select,
-        items: 1,
-        full: false,
-        has_region: false,
-    },
-    Case {
-        operation: "close, full",
-        scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
-        act: Act::Close,
-        peers: Act::Put,
-        items: 1,
-        full: true,
-        has_region: false,
-    },
-];
-
 /// The subjects of this file.
 pub fn subjects() -> Vec<&'static dyn Subject> {
-    let cases = CASES.iter().map(|case| case as &dyn Subject);
+    let cases = cases::CASES.iter().map(|case| case as &dyn Subject);
     cases
         .chain(tasks::subjects())
         .chain(leases::subjects())
