@@ -222,6 +222,67 @@ fn doorbell_tells_which_of_many_children_was_killed() {
     );
 }
 
+/// Fills a slot, does not commit it, and waits for what never comes.
+fn reserve_and_wait(mut producer: Producer, mut says: Producer, mut never: Consumer) {
+    producer.send(b"committed").expect("there is room");
+    let mut slot = producer.reserve(1000).expect("there is room");
+    slot.fill(1);
+    says.send(b"it is filled").expect("somebody listens");
+    let never = never.recv(&mut Vec::new());
+    panic!("{never:?} {slot:?}");
+}
+
+/// Takes a message in place, does not drop it, and waits for what never comes.
+fn look_and_wait(mut consumer: Consumer, mut says: Producer, mut never: Consumer) {
+    let message = consumer.recv_ref().expect("it was sent");
+    says.send(&message).expect("somebody listens");
+    let never = never.recv(&mut Vec::new());
+    panic!("{never:?} {message:?}");
+}
+
+#[test]
+fn slot_of_a_killed_sender_never_existed_and_room_of_a_killed_receiver_is_not_waited_for() {
+    for _ in 0..20 {
+        let (says, mut hears) = ring::ring(64).expect("room");
+        let (_keeps, never) = ring::ring(64).expect("room");
+        let (producer, mut consumer) = ring::ring(4096).expect("room");
+        let child = Process::spawn(reserve_and_wait, (producer, says, never)).expect("a child");
+        let mut word = Vec::new();
+        hears.recv_timeout(&mut word, LONG).expect("it is filled");
+        child.kill().expect("it waits");
+        let message = consumer.recv_ref_timeout(LONG).expect("it was committed");
+        assert_eq!(*message, *b"committed");
+        drop(message);
+        let end = consumer.recv_ref_timeout(LONG).err();
+        assert!(
+            matches!(end, Some(ring::RecvError::PeerDied { .. })),
+            "{end:?}"
+        );
+
+        let (says, mut hears) = ring::ring(64).expect("room");
+        let (_keeps, never) = ring::ring(64).expect("room");
+        let (mut producer, consumer) = ring::ring(64).expect("room");
+        producer.send(b"to be held").expect("there is room");
+        let child = Process::spawn(look_and_wait, (consumer, says, never)).expect("a child");
+        hears.recv_timeout(&mut word, LONG).expect("it has it");
+        assert_eq!(word, b"to be held");
+        producer
+            .try_reserve(24)
+            .expect("there is room for one")
+            .commit();
+        std::thread::scope(|threads| {
+            // Only the killed receiver could make more room.
+            let sleeper = threads.spawn(|| producer.reserve_timeout(24, LONG).err());
+            child.kill().expect("it waits");
+            let end = sleeper.join().expect("no panic");
+            assert!(
+                matches!(end, Some(ring::SendError::PeerDied { .. })),
+                "{end:?}"
+            );
+        });
+    }
+}
+
 /// Sends 0, 1, 2, .. in messages of changing sizes, until it is killed.
 fn count_for_ever(mut producer: Producer) {
     let mut message = Vec::new();

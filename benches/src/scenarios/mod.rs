@@ -2,6 +2,7 @@
 
 mod foreign;
 mod handoffs;
+mod in_place;
 mod locks;
 mod memory;
 mod processes;
@@ -23,6 +24,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(handoffs::scenarios());
     all.extend(memory::scenarios());
     all.extend(rings::scenarios());
+    all.extend(in_place::scenarios());
     all.extend(queues::scenarios());
     all.extend(starts::scenarios());
     all.extend(processes::scenarios());

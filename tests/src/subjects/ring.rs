@@ -42,45 +42,83 @@ thread_local! {
 struct Send {
     name: &'static str,
     size: usize,
+    /// The size of the one before.
+    first: usize,
     capacity: usize,
+    /// Whether it is written in the ring itself.
+    is_in_place: bool,
     /// Whether the peer waits for the ring among other things.
     is_selected: bool,
 }
 
 /// The victim takes a message; the peer sends until it is told of the death.
-struct Receive;
+struct Receive {
+    name: &'static str,
+    /// Whether it is read in the ring itself.
+    is_in_place: bool,
+}
 
-static SENDS: [Send; 4] = [
-    Send {
-        name: "send",
-        size: 40,
-        capacity: ROOMY,
-        is_selected: false,
-    },
-    Send {
-        name: "send in parts",
-        size: 150,
-        capacity: NARROW,
-        is_selected: false,
-    },
+const SEND: Send = Send {
+    name: "send",
+    size: 40,
+    first: 8,
+    capacity: ROOMY,
+    is_in_place: false,
+    is_selected: false,
+};
+
+const IN_PARTS: Send = Send {
+    name: "send in parts",
+    size: 150,
+    capacity: NARROW,
+    ..SEND
+};
+
+static SENDS: [Send; 6] = [
+    SEND,
+    IN_PARTS,
     Send {
         name: "send, selected",
-        size: 40,
-        capacity: ROOMY,
         is_selected: true,
+        ..SEND
     },
     Send {
         name: "send in parts, selected",
-        size: 150,
-        capacity: NARROW,
         is_selected: true,
+        ..IN_PARTS
+    },
+    Send {
+        name: "reserve and commit",
+        is_in_place: true,
+        ..SEND
+    },
+    // It does not fit behind the first one: the end of the ring is skipped, once there is room.
+    Send {
+        name: "reserve at the end",
+        size: 24,
+        first: 40,
+        capacity: NARROW,
+        is_in_place: true,
+        ..SEND
+    },
+];
+
+static RECEIVES: [Receive; 2] = [
+    Receive {
+        name: "recv",
+        is_in_place: false,
+    },
+    Receive {
+        name: "recv_ref",
+        is_in_place: true,
     },
 ];
 
 /// The subjects of this file.
 pub fn subjects() -> Vec<&'static dyn Subject> {
     let sends = SENDS.iter().map(|send| send as &dyn Subject);
-    sends.chain([&Receive as &dyn Subject]).collect()
+    let receives = RECEIVES.iter().map(|receive| receive as &dyn Subject);
+    sends.chain(receives).collect()
 }
 
 /// The bytes of a message tell which it is and how long.
@@ -110,9 +148,11 @@ fn select(consumer: &mut Consumer, received: &mut Vec<u8>) -> Result<(), RecvErr
     }
 }
 
-/// One message there and back within this process.
+/// One message there and back within this process, in both ways.
 fn warm(size: usize) {
     let (mut producer, mut consumer) = ring(ROOMY).expect("the arena is large");
+    producer.reserve(size).expect("there is room").commit();
+    drop(consumer.recv_ref().expect("it was sent"));
     producer.send(&message(1, size)).expect("there is room");
     consumer
         .recv(&mut Vec::with_capacity(size))
@@ -166,7 +206,8 @@ impl Subject for Send {
 
     fn before(&self, place: Place) {
         let mut producer: Producer = family::receive(&place.at::<Table>().producer);
-        producer.send(&message(1, 8)).expect("there is room");
+        let first = message(1, self.first);
+        producer.send(&first).expect("there is room");
         PRODUCER.set(Some(producer));
         BYTES.set(message(2, self.size));
     }
@@ -175,7 +216,13 @@ impl Subject for Send {
         BYTES.with_borrow(|bytes| {
             PRODUCER.with_borrow_mut(|producer| {
                 let producer = producer.as_mut().expect("made before");
-                producer.send(bytes).expect("the consumer lives");
+                if self.is_in_place {
+                    let mut slot = producer.reserve(self.size).expect("the consumer lives");
+                    slot.copy_from_slice(bytes);
+                    slot.commit();
+                } else {
+                    producer.send(bytes).expect("the consumer lives");
+                }
             });
         });
         place.at::<Table>().returned.store(2, Release);
@@ -195,7 +242,7 @@ impl Subject for Send {
                 Ok(()) => count += 1,
                 Err(end) => break end,
             }
-            let size = if count == 1 { 8 } else { self.size };
+            let size = if count == 1 { self.first } else { self.size };
             if count > 2 || received != message(count, size) {
                 return Outcome::Unflagged;
             }
@@ -221,7 +268,7 @@ impl Subject for Receive {
     }
 
     fn operation(&self) -> &'static str {
-        "recv"
+        self.name
     }
 
     fn scenes(&self) -> &'static [Scene] {
@@ -270,7 +317,12 @@ impl Subject for Receive {
         BYTES.with_borrow_mut(|bytes| {
             CONSUMER.with_borrow_mut(|consumer| {
                 let consumer = consumer.as_mut().expect("made before");
-                consumer.recv(bytes).expect("one is there");
+                if self.is_in_place {
+                    let message = consumer.recv_ref().expect("one is there");
+                    bytes.extend_from_slice(&message);
+                } else {
+                    consumer.recv(bytes).expect("one is there");
+                }
             });
         });
     }

@@ -14,10 +14,10 @@ pub struct PipeError(#[from] ring::RingError);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is no room now (`try_send` only).
+    /// There is no room now (`try_send` and `try_reserve` only).
     #[error("the pipe is full")]
     Full,
-    /// The encoded value is larger than the ring; `try_send` cannot cut it into pieces.
+    /// The encoded value is larger than the ring; `try_send` and `reserve` cannot cut it into pieces.
     #[error("a message of {size} bytes does not fit into a ring of {capacity}")]
     TooLarge {
         /// The size of the encoded value.
@@ -52,7 +52,7 @@ pub enum SendError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// There is no value now (`try_recv` only).
+    /// There is no value now (`try_recv` and `try_recv_ref` only).
     #[error("the pipe is empty")]
     Empty,
     /// There was no value before the deadline.

@@ -6,6 +6,7 @@
 //! memory, ends of rings and connections may be inside: they arrive as the same objects.
 
 mod error;
+mod in_place;
 mod receiver;
 mod sender;
 
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use error::{PipeError, RecvError, SendError};
+pub use in_place::{Message, Slot};
 pub use receiver::Receiver;
 pub use sender::Sender;
 

@@ -38,6 +38,12 @@ impl<T> Sender<T> {
         }
     }
 
+    /// The ring, for a message without handles.
+    pub(crate) fn producer_mut(&mut self) -> &mut Producer {
+        self.lingering.release();
+        &mut self.producer
+    }
+
     /// Closes this half. The receiver gets what was sent before, and then "closed".
     pub fn close(&mut self) {
         self.producer.close();

@@ -131,3 +131,51 @@ fn connection_in_a_letter_that_nobody_reads_is_closed() {
         .send(&1)
         .expect("a call that failed before encoding has moved nothing");
 }
+
+#[test]
+fn bytes_in_place_and_bytes_as_values_are_the_same_messages() {
+    let (mut sender, mut receiver) = Pipe::simplex_with_capacity::<Vec<u8>>(1 << 18).expect("room");
+    for size in [0, 1, 127, 128, 16_383, 16_384, 50_000] {
+        let mut slot = sender.reserve(size).expect("there is room");
+        slot.fill(3);
+        slot.commit();
+        sender.send(&vec![4; size]).expect("there is room");
+        assert_eq!(receiver.recv().expect("it was sent"), vec![3; size]);
+        assert_eq!(*receiver.recv_ref().expect("it was sent"), vec![4; size]);
+        let mut slot = sender.try_reserve(size).expect("there is room");
+        slot.fill(5);
+        slot.commit();
+        let message = receiver.try_recv_ref().expect("it was sent");
+        assert!(message.is_in_place() && *message == vec![5; size]);
+    }
+    assert!(matches!(receiver.try_recv_ref(), Err(RecvError::Empty)));
+    assert!(matches!(
+        sender.reserve(usize::MAX),
+        Err(SendError::TooLarge { .. })
+    ));
+    sender.reserve(9).expect("there is room").fill(1);
+    drop(sender);
+    assert!(matches!(receiver.recv_ref(), Err(RecvError::Closed)));
+}
+
+#[test]
+fn connections_of_bytes_work_in_place_both_ways() {
+    let (mut here, mut there) = Pipe::duplex::<Vec<u8>, Vec<u8>>().expect("room");
+    let long = Duration::from_secs(60);
+    let mut slot = here.reserve_timeout(5, long).expect("there is room");
+    slot.copy_from_slice(b"there");
+    slot.commit();
+    assert_eq!(
+        *there.recv_ref_timeout(long).expect("it was sent"),
+        *b"there"
+    );
+    let deadline = std::time::Instant::now() + long;
+    let mut slot = there.reserve_deadline(4, deadline).expect("there is room");
+    slot.copy_from_slice(b"back");
+    slot.commit();
+    assert_eq!(
+        *here.recv_ref_deadline(deadline).expect("it was sent"),
+        *b"back"
+    );
+    assert!(matches!(here.try_recv_ref(), Err(RecvError::Empty)));
+}

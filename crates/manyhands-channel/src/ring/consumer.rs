@@ -27,23 +27,25 @@ use crate::select::source::InMemory;
 /// every further call fails with [`RecvError::Moved`], and whoever unpacks the parcel has it, with
 /// every message that was not received yet. If the parcel is dropped unread, the end is closed.
 pub struct Consumer {
-    reader: Reader<Mapped>,
+    pub(super) reader: Reader<Mapped>,
     endpoint: Endpoint,
     bell: Option<Doorbell>,
     end: Option<End>,
-    message: Message,
+    pub(super) message: Collected,
 }
 
 /// The message that is being received.
 #[derive(Debug, Default)]
-struct Message {
-    bytes: Vec<u8>,
+pub(super) struct Collected {
+    pub(super) bytes: Vec<u8>,
     /// How many of the bytes were given back to the ring; the rest is of the record in `last`.
     kept: usize,
     /// A first part has come, and no last one.
     begun: bool,
     /// The record that completed the message; its bytes are still the ring's.
-    last: Option<Record>,
+    pub(super) last: Option<Record>,
+    /// The record is the whole message and was not copied out.
+    pub(super) is_in_place: bool,
 }
 
 impl Consumer {
@@ -53,7 +55,7 @@ impl Consumer {
             endpoint,
             bell: None,
             end: None,
-            message: Message::default(),
+            message: Collected::default(),
         }
     }
 
@@ -196,12 +198,42 @@ impl Consumer {
         if !self.endpoint.is_ours() {
             return Err(RecvError::Moved);
         }
+        self.copy_out();
         while self.message.last.is_none() {
             if let Some(record) = self.next(patience)? {
                 self.collect(record)?;
             }
         }
         Ok(())
+    }
+
+    /// Waits until a whole message is in `self.message`, or in the ring in one piece.
+    pub(super) fn complete_in_place(&mut self, patience: Patience) -> Result<(), RecvError> {
+        if !self.endpoint.is_ours() {
+            return Err(RecvError::Moved);
+        }
+        while self.message.last.is_none() {
+            match self.next(patience)? {
+                Some(record)
+                    if record.kind == Kind::Whole && self.reader.is_in_one_piece(record) =>
+                {
+                    self.message.bytes.clear();
+                    (self.message.kept, self.message.begun) = (0, false);
+                    (self.message.last, self.message.is_in_place) = (Some(record), true);
+                }
+                Some(record) => self.collect(record)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a message that was shown in the ring, by somebody who has forgotten it there.
+    fn copy_out(&mut self) {
+        if let Some(record) = self.message.last.filter(|_| self.message.is_in_place) {
+            self.reader.append(record, &mut self.message.bytes);
+            self.message.is_in_place = false;
+        }
     }
 
     /// The next record, or `None` after a wait; looks at the peer only when there is none.
@@ -265,8 +297,9 @@ impl Consumer {
         Ok(())
     }
 
-    fn release_message(&mut self) {
+    pub(super) fn release_message(&mut self) {
         self.message.begun = false;
+        self.message.is_in_place = false;
         self.message.kept = 0;
         self.message.bytes.clear();
         if let Some(record) = self.message.last.take() {

@@ -276,7 +276,6 @@ impl<M: Memory> Reader<M> {
         })
     }
 
-    #[cfg(loom)]
     pub(crate) fn memory(&self) -> &M {
         &self.memory
     }
@@ -308,6 +307,17 @@ impl<M: Memory> Reader<M> {
     pub(crate) fn has_record(&self) -> bool {
         // Relaxed: `next` looks again with Acquire before anything is read.
         self.memory.header().tail.0.load(Relaxed) != self.head
+    }
+
+    /// Whether the payload of `record` does not go round the end of the ring.
+    pub(crate) fn is_in_one_piece(&self, record: Record) -> bool {
+        self.shape.until_wrap(record.start) >= record.length
+    }
+
+    /// Where the payload of `record` begins, and its length; for one in one piece.
+    pub(crate) fn place(&self, record: Record) -> (u64, u64) {
+        // The payload of nothing may begin where the ring ends.
+        (self.shape.offset(record.start), record.length)
     }
 
     /// Appends the payload of `record` to `into`.

@@ -32,10 +32,10 @@ pub enum RingError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is no room now (`try_send` only).
+    /// There is no room now (`try_send` and `try_reserve` only).
     #[error("the ring is full")]
     Full,
-    /// The message is larger than the ring; `try_send` and `claim` cannot cut it into pieces.
+    /// The message is larger than the ring; `try_send` and `reserve` cannot cut it into pieces.
     #[error("a message of {size} bytes does not fit into a ring of {capacity}")]
     TooLarge {
         /// The size of the message.
@@ -67,7 +67,7 @@ pub enum SendError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// There is no message now (`try_recv` only).
+    /// There is no message now (`try_recv` and its kin only).
     #[error("the ring is empty")]
     Empty,
     /// There was no message before the deadline.
@@ -88,6 +88,32 @@ pub enum RecvError {
     /// The words of the ring contradict each other.
     #[error("the ring is corrupt")]
     Corrupt,
+}
+
+/// Why bytes are no values of a type. See [`Slot::values_mut`](crate::ring::Slot::values_mut) and
+/// [`Message::values`](crate::ring::Message::values).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{bytes} bytes are no values of {size} bytes that begin at multiples of {align}; copy the bytes, or \
+     send a multiple of the size"
+)]
+pub struct NotValues {
+    /// How many bytes there are.
+    pub bytes: usize,
+    /// The size of a value.
+    pub size: usize,
+    /// Values begin at multiples of so many bytes.
+    pub align: usize,
+}
+
+impl NotValues {
+    pub(crate) fn of<T>(bytes: usize) -> Self {
+        Self {
+            bytes,
+            size: size_of::<T>(),
+            align: align_of::<T>(),
+        }
+    }
 }
 
 /// Why this end of a ring can never be used again.

@@ -133,6 +133,18 @@ impl<H: Head> Mapped<H> {
         unsafe { std::slice::from_raw_parts_mut(start, length as usize) }
     }
 
+    /// The bytes of a record that lies in one piece and was not released. Only the consumer's cursor
+    /// calls this.
+    pub(crate) fn payload(&self, offset: u64, length: u64) -> &[u8] {
+        let start = self.data(offset, length).as_ptr();
+        // SAFETY: `from_raw_parts` needs valid, initialized bytes that nobody writes.
+        // - where: `data` checked the bounds; `self.region` outlives the borrow.
+        // - who: the bytes lie between `head` and `tail`, where no producer writes; to release them
+        //   needs the consumer by `&mut`, and there is one.
+        // - what: any byte is a valid `u8`; regions are zeroed when they are made.
+        unsafe { std::slice::from_raw_parts(start, length as usize) }
+    }
+
     fn word(&self, offset: u64) -> &AtomicU64 {
         let place = self.data(offset, 8).cast::<AtomicU64>();
         assert!(place.is_aligned(), "heads of records are aligned to 8");

@@ -2,6 +2,8 @@
 
 mod cursor;
 mod layout;
+#[cfg(not(loom))]
+mod message;
 mod parking;
 
 #[cfg(loom)]
@@ -22,6 +24,8 @@ mod producer;
 #[cfg(not(loom))]
 mod seat;
 #[cfg(not(loom))]
+mod slot;
+#[cfg(not(loom))]
 mod view;
 
 #[cfg(not(loom))]
@@ -30,14 +34,18 @@ pub(crate) use cursor::Corrupt;
 #[cfg(not(loom))]
 pub(crate) use error::Who;
 #[cfg(not(loom))]
-pub use error::{RecvError, RingError, SendError};
+pub use error::{NotValues, RecvError, RingError, SendError};
 pub(crate) use layout::{Line, RECORD_HEAD, record_size};
 #[cfg(not(loom))]
 pub(crate) use memory::{Mapped, bytes_of, place_locks, region_of};
 #[cfg(not(loom))]
+pub use message::Message;
+#[cfg(not(loom))]
 pub use one_to_one::ring;
 #[cfg(not(loom))]
-pub use producer::{Producer, Progress, Slot};
+pub use producer::{Producer, Progress};
+#[cfg(not(loom))]
+pub use slot::Slot;
 #[cfg(not(loom))]
 pub(crate) use view::View;
 

@@ -1,7 +1,6 @@
 //! The sending end of a ring.
 
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
@@ -27,7 +26,7 @@ use crate::ring::view::{Peer, Side};
 ///
 /// Messages arrive in the order of the calls. A call that fails has sent nothing.
 pub struct Producer {
-    writer: Writer<Mapped>,
+    pub(super) writer: Writer<Mapped>,
     endpoint: Endpoint,
     bell: Option<Doorbell>,
     end: Option<End>,
@@ -132,53 +131,6 @@ impl Producer {
         }
     }
 
-    /// A slot for a message of `size` bytes, to be written in place; waits until there is room.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send), or [`SendError::TooLarge`]: a slot is in one piece, and takes at
-    /// most half of the ring.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use manyhands_channel::ring::ring;
-    ///
-    /// let (mut producer, mut consumer) = ring(1024)?;
-    /// let mut slot = producer.claim(4)?;
-    /// slot.copy_from_slice(b"four");
-    /// slot.commit();
-    /// let _never_committed = producer.claim(4)?;
-    ///
-    /// let mut message = Vec::new();
-    /// consumer.recv(&mut message)?;
-    /// assert_eq!(message, b"four");
-    /// assert!(consumer.try_recv(&mut message).is_err());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn claim(&mut self, size: usize) -> Result<Slot<'_>, SendError> {
-        let most = (self.writer.capacity() / 2 - RECORD_HEAD) as usize;
-        let length = u32::try_from(size).ok().filter(|_| size <= most);
-        let Some(length) = length else {
-            return Err(self.too_large(size));
-        };
-        loop {
-            let wanted = self.writer.claim_size(length);
-            self.make_room(wanted, Patience::Until(Deadline::NEVER))?;
-            let claimed = self.writer.claim(length);
-            if let Some((offset, pending)) =
-                claimed.map_err(|corrupt| self.finish(corrupt.into()))?
-            {
-                return Ok(Slot {
-                    producer: self,
-                    offset,
-                    length,
-                    pending,
-                });
-            }
-        }
-    }
-
     /// Who has the other end, or had it last.
     pub fn peer(&self) -> Option<Participant> {
         self.endpoint.peer_owner()
@@ -280,7 +232,7 @@ impl Producer {
     }
 
     /// Waits for `wanted` free bytes; returns how many there are.
-    fn make_room(&mut self, wanted: u64, patience: Patience) -> Result<u64, SendError> {
+    pub(super) fn make_room(&mut self, wanted: u64, patience: Patience) -> Result<u64, SendError> {
         loop {
             let peer = self.check()?;
             let room = self.writer.room(wanted);
@@ -307,7 +259,7 @@ impl Producer {
         self.publish(pending);
     }
 
-    fn publish(&mut self, pending: Pending) {
+    pub(super) fn publish(&mut self, pending: Pending) {
         self.writer.publish(pending);
         self.ring_bell();
     }
@@ -319,12 +271,12 @@ impl Producer {
     }
 
     /// Remembers why this end is of no more use.
-    fn finish(&mut self, end: End) -> SendError {
+    pub(super) fn finish(&mut self, end: End) -> SendError {
         self.end = Some(end);
         end.into()
     }
 
-    fn too_large(&self, size: usize) -> SendError {
+    pub(super) fn too_large(&self, size: usize) -> SendError {
         SendError::TooLarge {
             size,
             capacity: self.capacity(),
@@ -363,56 +315,6 @@ impl fmt::Debug for Producer {
             .field("capacity", &self.capacity())
             .field("position", &self.position())
             .field("peer", &self.peer())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Room for one message in the ring, to be written in place. Dropping it takes it back.
-///
-/// The bytes hold what was in the ring before; write all of them.
-#[must_use = "a slot that is not committed was never sent"]
-pub struct Slot<'a> {
-    producer: &'a mut Producer,
-    offset: u64,
-    length: u32,
-    pending: Pending,
-}
-
-impl Slot<'_> {
-    /// Sends the message.
-    pub fn commit(self) {
-        let Self {
-            producer, pending, ..
-        } = self;
-        producer.publish(pending);
-    }
-}
-
-impl Deref for Slot<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.producer
-            .writer
-            .memory()
-            .slot(self.offset, self.length.into())
-    }
-}
-
-impl DerefMut for Slot<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        self.producer
-            .writer
-            .memory_mut()
-            .slot_mut(self.offset, self.length.into())
-    }
-}
-
-impl fmt::Debug for Slot<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Slot")
-            .field("size", &self.length)
             .finish_non_exhaustive()
     }
 }
