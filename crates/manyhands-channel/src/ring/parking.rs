@@ -127,6 +127,9 @@ impl Parking {
             self.sleeping[0].load(Relaxed),
             self.sleeping[1].load(Relaxed),
         ];
+        if sleeping == [0; 2] {
+            return;
+        }
         let sleeps = |bunk: usize| sleeping[bunk] != 0 && sleeping[bunk] != woken.0[bunk];
         if (sleeps(0) || sleeps(1)) && enough() {
             self.rouse(wake);

@@ -7,6 +7,7 @@
 //! thread compares and calls the waker. A waker is called once, and may be called for nothing: who is
 //! woken looks, and lies down again.
 
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
@@ -14,12 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread;
 
+use manyhands_os::descriptor::EventFd;
 use manyhands_os::futex::{self, MAX_WATCHES, Scope, Watch};
 use manyhands_os::process::incarnation;
 use manyhands_os::{Deadline, OsError, signals};
 use manyhands_sync::life::{self, Seen};
 
 use super::bed::Bed;
+use super::poller;
 
 /// How many words and lives one thread sleeps on, beside its bell.
 const MOST_WORDS: usize = MAX_WATCHES - 1;
@@ -29,18 +32,16 @@ const MOST_WORDS: usize = MAX_WATCHES - 1;
 pub(crate) struct Registration {
     slot: Arc<Slot>,
     bells: Vec<Arc<AtomicU32>>,
+    /// That of the thread that polls.
+    poller: Option<Arc<EventFd>>,
 }
 
 impl Registration {
     /// Has `waker` called when somebody is woken who sleeps on one of these beds, also if that has
     /// happened already.
     pub(crate) fn new(beds: Vec<Bed>, waker: &Waker) -> Result<Self, OsError> {
-        let slot = Arc::new(Slot {
-            waker: Mutex::new(Some(waker.clone())),
-        });
-        let bells = Vec::new();
         // Dropped on an error, it takes back what was entered.
-        let mut registration = Self { slot, bells };
+        let mut registration = Self::empty(waker);
         let mut desks = Desks::lock();
         for bed in beds {
             let slot = Arc::clone(&registration.slot);
@@ -56,6 +57,27 @@ impl Registration {
         drop(desks);
         registration.ring();
         Ok(registration)
+    }
+
+    /// Has `waker` called when one of the descriptors can be read, and at the limit.
+    pub(crate) fn polled(
+        descriptors: &[BorrowedFd<'_>],
+        limit: Deadline,
+        waker: &Waker,
+    ) -> Result<Self, OsError> {
+        let mut registration = Self::empty(waker);
+        registration.poller = Some(poller::enter(&registration.slot, descriptors, limit)?);
+        Ok(registration)
+    }
+
+    fn empty(waker: &Waker) -> Self {
+        Self {
+            slot: Arc::new(Slot {
+                waker: Mutex::new(Some(waker.clone())),
+            }),
+            bells: Vec::new(),
+            poller: None,
+        }
     }
 
     /// Has another waker called instead; `false` when the first one was called.
@@ -76,6 +98,9 @@ impl Registration {
             bell.fetch_add(1, Release);
             futex::wake_all(bell, Scope::Private);
         }
+        if let Some(bell) = &self.poller {
+            bell.set();
+        }
     }
 }
 
@@ -91,16 +116,16 @@ impl Drop for Registration {
 
 /// The waker of one registration, until it is called or not wanted any more.
 #[derive(Debug)]
-struct Slot {
+pub(super) struct Slot {
     waker: Mutex<Option<Waker>>,
 }
 
 impl Slot {
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         lock(&self.waker).is_none()
     }
 
-    fn fire(&self) {
+    pub(super) fn fire(&self) {
         let waker = lock(&self.waker).take();
         if let Some(waker) = waker {
             // Caught: a waker is foreign code, and this thread has others to wake too.
@@ -219,6 +244,6 @@ fn read_desk(bell: &Arc<AtomicU32>, sleepers: &mut Vec<Sleeper>) -> bool {
     true
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Futures of what comes in memory.
+//! Futures of what comes.
 
 use std::fmt;
 use std::future::Future;
@@ -9,9 +9,10 @@ use manyhands_os::Deadline;
 use serde::de::DeserializeOwned;
 
 use super::bridge::Registration;
-use super::source::InMemory;
+use super::source::{InMemory, Kind, Source};
 use crate::pipe::{Receiver, RecvError};
 use crate::queue::{GetError, Queue};
+use crate::socket::{self, AcceptError, Listener, SocketConnection, SocketReceiver};
 
 /// So often a task looks at something that changes all the time before it lets others run.
 const LOOKS: u32 = 4;
@@ -44,6 +45,36 @@ impl<'a, T> Get<'a, T> {
     }
 }
 
+/// The next message of a socket connection, by [`SocketReceiver::recv_bytes_async`].
+#[must_use = "a future does nothing until it is awaited"]
+#[derive(Debug)]
+pub struct RecvBytes<'a> {
+    receiver: &'a mut SocketReceiver,
+    asleep: Option<Registration>,
+}
+
+/// The next one who comes to a listener, by [`Listener::accept_async`].
+#[must_use = "a future does nothing until it is awaited"]
+#[derive(Debug)]
+pub struct Accept<'a> {
+    listener: &'a mut Listener,
+    asleep: Option<Registration>,
+}
+
+impl<'a> RecvBytes<'a> {
+    pub(crate) fn new(receiver: &'a mut SocketReceiver) -> Self {
+        let asleep = None;
+        Self { receiver, asleep }
+    }
+}
+
+impl<'a> Accept<'a> {
+    pub(crate) fn new(listener: &'a mut Listener) -> Self {
+        let asleep = None;
+        Self { listener, asleep }
+    }
+}
+
 /// Something that can be tried, and slept for.
 trait Trial {
     type Output;
@@ -51,7 +82,7 @@ trait Trial {
     /// `None` when there is nothing now.
     fn attempt(&mut self) -> Option<Self::Output>;
 
-    fn place(&self) -> &dyn InMemory;
+    fn thing(&self) -> &dyn Source;
 
     fn asleep(&mut self) -> &mut Option<Registration>;
 
@@ -68,10 +99,15 @@ trait Trial {
             }
             // It fired. What has come since it lay down is seen by the next attempt.
             *self.asleep() = None;
-            let Some(bed) = self.place().lie_down(Deadline::NEVER) else {
-                continue;
+            let asleep = match self.thing().kind() {
+                Kind::Memory(place) => match place.lie_down(Deadline::NEVER) {
+                    Some(bed) => Registration::new(vec![bed], waker),
+                    None => continue,
+                },
+                Kind::Descriptors(those, limit) => Registration::polled(&those, limit, waker),
+                Kind::Ready | Kind::Time(_) => continue,
             };
-            match Registration::new(vec![bed], waker) {
+            match asleep {
                 Ok(asleep) => {
                     *self.asleep() = Some(asleep);
                     return Poll::Pending;
@@ -95,8 +131,8 @@ impl<T: DeserializeOwned> Trial for Recv<'_, T> {
         }
     }
 
-    fn place(&self) -> &dyn InMemory {
-        &self.receiver.consumer
+    fn thing(&self) -> &dyn Source {
+        &*self.receiver
     }
 
     fn asleep(&mut self) -> &mut Option<Registration> {
@@ -114,12 +150,66 @@ impl<T: DeserializeOwned> Trial for Get<'_, T> {
         }
     }
 
-    fn place(&self) -> &dyn InMemory {
-        &self.queue.raw
+    fn thing(&self) -> &dyn Source {
+        self.queue
     }
 
     fn asleep(&mut self) -> &mut Option<Registration> {
         &mut self.asleep
+    }
+}
+
+impl Trial for RecvBytes<'_> {
+    type Output = Result<Vec<u8>, socket::RecvError>;
+
+    fn attempt(&mut self) -> Option<Self::Output> {
+        match self.receiver.try_recv_bytes() {
+            Err(socket::RecvError::WouldBlock) => None,
+            outcome => Some(outcome),
+        }
+    }
+
+    fn thing(&self) -> &dyn Source {
+        &*self.receiver
+    }
+
+    fn asleep(&mut self) -> &mut Option<Registration> {
+        &mut self.asleep
+    }
+}
+
+impl Trial for Accept<'_> {
+    type Output = Result<SocketConnection, AcceptError>;
+
+    fn attempt(&mut self) -> Option<Self::Output> {
+        match self.listener.try_accept() {
+            Err(AcceptError::WouldBlock) => None,
+            outcome => Some(outcome),
+        }
+    }
+
+    fn thing(&self) -> &dyn Source {
+        &*self.listener
+    }
+
+    fn asleep(&mut self) -> &mut Option<Registration> {
+        &mut self.asleep
+    }
+}
+
+impl Future for RecvBytes<'_> {
+    type Output = Result<Vec<u8>, socket::RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.step(context)
+    }
+}
+
+impl Future for Accept<'_> {
+    type Output = Result<SocketConnection, AcceptError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.step(context)
     }
 }
 

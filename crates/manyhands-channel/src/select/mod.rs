@@ -8,12 +8,13 @@
 //! among them (a socket, the sentinel of a process), this thread polls, and a thread of the library
 //! sleeps on the words. The same thread wakes the tasks that await a value
 //! ([`recv_async`](crate::Receiver::recv_async), [`get_async`](crate::Queue::get_async)), and sets the
-//! descriptors of [`Pollable`]s.
+//! descriptors of [`Pollable`]s. Another one polls for the tasks that await something from a socket.
 
 pub(crate) mod bed;
 mod bridge;
 mod future;
 mod pollable;
+mod poller;
 pub(crate) mod source;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,7 +33,7 @@ use bridge::Registration;
 use pollable::Flag;
 use source::{Kind, Source};
 
-pub use future::{Get, Recv};
+pub use future::{Accept, Get, Recv, RecvBytes};
 pub use pollable::Pollable;
 
 /// What can be waited for among other things, by [`wait`] and [`Select`].

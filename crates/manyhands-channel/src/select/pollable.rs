@@ -20,13 +20,14 @@ use super::{WaitError, Waitable};
 /// order is: wait until it can be read, take what is there until there is no more, [`arm`](Self::arm),
 /// wait again. What comes in between is not lost, for `arm` looks itself. It may tell for nothing.
 ///
-/// Of what has a descriptor it is a copy, which can be read as long as there is something; to arm it does
-/// nothing. That of a [`Listener`](crate::Listener) is made anew after each `try_accept`, and that of a
-/// socket connection when `try_recv_bytes` has found nothing: what was read ahead is in no descriptor.
+/// Of what has a descriptor it is a copy, which can be read as long as there is something, and which keeps
+/// it open; to arm it does nothing. That of a [`Listener`](crate::Listener) is made anew after each
+/// `try_accept`. That of a socket connection is waited for only when `try_recv_bytes` has found nothing:
+/// what was read ahead is in no descriptor.
 ///
-/// It does not belong to what it was made of, which may be used meanwhile, also by another thread, and
-/// which it does not keep open. When a receiver is sent to another process, its pollable stays behind, of
-/// no use. Nobody reads or writes the descriptor.
+/// It does not belong to what it was made of, which may be used meanwhile, also by another thread. When a
+/// receiver is sent to another process, its pollable stays behind, of no use. Nobody reads or writes the
+/// descriptor.
 ///
 /// # Examples
 ///

@@ -13,6 +13,7 @@ use super::receiver::SocketReceiver;
 use super::sealed::{Sealing, Session};
 use super::sender::SocketSender;
 use super::stream::Stream;
+use crate::select::RecvBytes;
 
 /// A connection to another program, made by [`Client::connect`](super::Client::connect) or
 /// [`Listener::accept`](super::Listener::accept).
@@ -142,6 +143,24 @@ impl SocketConnection {
     /// As there.
     pub fn recv_bytes(&mut self) -> Result<Vec<u8>, RecvError> {
         self.receiver.recv_bytes()
+    }
+
+    /// See [`SocketReceiver::recv_bytes_async`](super::SocketReceiver::recv_bytes_async).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn recv_bytes_async(&mut self) -> RecvBytes<'_> {
+        self.receiver.recv_bytes_async()
+    }
+
+    /// See [`SocketReceiver::recv_async`](super::SocketReceiver::recv_async).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn recv_async<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
+        self.receiver.recv_async().await
     }
 
     /// See [`SocketReceiver::try_recv_bytes`](super::SocketReceiver::try_recv_bytes).

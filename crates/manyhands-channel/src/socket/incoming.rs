@@ -51,7 +51,7 @@ impl Incoming {
 
     /// Whether [`next`](Self::next) may have more to tell, though nothing comes any more.
     pub(super) fn has_unseen(&self) -> bool {
-        self.is_broken || self.frames.has_unseen()
+        self.is_broken || self.kept.is_some() || self.frames.has_unseen()
     }
 
     /// The bytes of memory that it has for what has come.

@@ -20,6 +20,7 @@ use super::handshake::Side;
 use super::key::AuthKey;
 use super::stream::Stream;
 use super::terms::Terms;
+use crate::select::Accept;
 
 /// So many handshakes are under way at most; who comes then waits in the system's list.
 const MOST_GREETINGS: usize = 64;
@@ -135,6 +136,16 @@ impl Listener {
                 AcceptError::TimedOut => AcceptError::WouldBlock,
                 error => error,
             })
+    }
+
+    /// Waits for somebody who has the key, for `.await` on any runtime. Dropped before it is ready, it
+    /// has let nobody in; handshakes go on at the next call.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    pub fn accept_async(&mut self) -> Accept<'_> {
+        Accept::new(self)
     }
 
     /// Waits no longer than `timeout`.

@@ -12,6 +12,7 @@ use super::error::RecvError;
 use super::incoming::Incoming;
 use super::sealed::{Sealing, Session};
 use super::stream::Stream;
+use crate::select::RecvBytes;
 
 /// The half of a [`SocketConnection`](super::SocketConnection) that receives.
 pub struct SocketReceiver {
@@ -67,6 +68,29 @@ impl SocketReceiver {
     /// As [`recv_bytes`](Self::recv_bytes), and [`RecvError::TimedOut`].
     pub fn recv_bytes_deadline(&mut self, deadline: Instant) -> Result<Vec<u8>, RecvError> {
         self.recv_until(Deadline::at(deadline))
+    }
+
+    /// Receives a message, for `.await` on any runtime. Dropped before it is ready, it has taken
+    /// nothing: what has come of a message stays for the next call.
+    ///
+    /// While it waits, a thread of the library polls on its behalf, one for all. (As long as the system
+    /// gives no thread or descriptor for that, the task is woken all the time.) For a limit of time use
+    /// the runtime's.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv_bytes`](Self::recv_bytes).
+    pub fn recv_bytes_async(&mut self) -> RecvBytes<'_> {
+        RecvBytes::new(self)
+    }
+
+    /// Receives a value, for `.await` on any runtime; see [`recv_bytes_async`](Self::recv_bytes_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub async fn recv_async<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
+        decoded(&self.recv_bytes_async().await?)
     }
 
     /// Receives a message into a buffer of the caller's; its length in bytes.
