@@ -120,7 +120,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
     let mut number = [0; 8];
     while receive(socket.as_fd(), &mut number)?.0 == number.len() {
         // SAFETY: called before `main`, when there is no other thread.
-        match unsafe { start::fork_sibling() }? {
+        match unsafe { start::fork_sibling(&AtomicU32::new(0)) }? {
             Fork::New => {
                 words.value.store(u64::from_ne_bytes(number) + 1, Relaxed);
                 words.is_there.store(1, Release);

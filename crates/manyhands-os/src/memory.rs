@@ -5,6 +5,7 @@
 //! and turn a later read into `SIGBUS`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU32;
 use std::{error, fmt, io};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -289,6 +290,33 @@ impl Map {
     /// Whether the map has no bytes at all.
     pub fn is_empty(&self) -> bool {
         self.raw.len() == 0
+    }
+
+    /// The first four bytes, for those who agree to use them as a word.
+    ///
+    /// # Panics
+    ///
+    /// When the map is shorter.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_os::memory::{Map, Memfd};
+    /// use std::sync::atomic::Ordering::Relaxed;
+    ///
+    /// let file = Memfd::create("example", 4096)?;
+    /// let (map, other) = (Map::shared(&file)?, Map::shared(&file)?);
+    /// map.word().store(5, Relaxed);
+    /// assert_eq!(other.word().load(Relaxed), 5);
+    /// # Ok::<(), manyhands_os::error::OsError>(())
+    /// ```
+    pub fn word(&self) -> &AtomicU32 {
+        assert!(self.len() >= size_of::<AtomicU32>(), "there is no word");
+        // SAFETY: makes a shared reference.
+        // - where: the map's first bytes, page aligned, mapped as long as `self` is borrowed.
+        // - who: other users of the file have it as an atomic too, or it is theirs to lose.
+        // - what: any bits are an integer.
+        unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) }
     }
 
     /// Keeps the map for the rest of the process.

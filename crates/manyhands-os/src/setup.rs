@@ -1,12 +1,13 @@
-//! What a new process sets in itself, while it has one thread only.
+//! What a new process sets in itself, before the user's code runs.
 //!
 //! Priority and processors are those of a thread, in Linux; threads that are started later have
-//! them from the thread that starts them. So all of this comes before the first other thread.
+//! them from the thread that starts them. Those that are there already are set one by one.
 
+use std::fs;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, nice, setpgid};
+use rustix::process::{Pid, getpriority_process, nice, setpgid, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::error::OsError;
@@ -26,21 +27,32 @@ pub enum Stream {
 const FIRST_FREE: RawFd = 3;
 
 /// Lowers the priority of this process by so many steps; 19 is the lowest priority, and what is
-/// above or below the borders counts as the border.
+/// above or below the borders counts as the border. All its threads get the caller's.
 ///
 /// # Errors
 ///
-/// When the priority is to be raised, without the right to do so.
+/// When the priority is to be raised, without the right to do so, or `/proc` is not there.
 pub fn lower_priority(steps: i32) -> Result<(), OsError> {
     nice(steps).map_err(|e| OsError::new("nice", e))?;
+    let priority = getpriority_process(None).map_err(|e| OsError::new("getpriority", e))?;
+    for thread in threads()? {
+        setpriority_process(Some(thread), priority).map_err(|e| OsError::new("setpriority", e))?;
+    }
     Ok(())
 }
 
-/// Lets this process run on these processors only, by their numbers.
+/// The threads of this process.
+fn threads() -> Result<Vec<Pid>, OsError> {
+    let list = fs::read_dir("/proc/self/task").map_err(|e| OsError::new("open(/proc)", e))?;
+    let numbers = list.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter_map(Pid::from_raw).collect())
+}
+
+/// Lets all threads of this process run on these processors only, by their numbers.
 ///
 /// # Errors
 ///
-/// When none of them is there, or a number is 1024 or more.
+/// When none of them is there, or a number is 1024 or more, or `/proc` is not there.
 pub fn run_on(processors: &[u32]) -> Result<(), OsError> {
     let mut set = CpuSet::new();
     for number in processors {
@@ -50,7 +62,10 @@ pub fn run_on(processors: &[u32]) -> Result<(), OsError> {
         }
         set.set(number);
     }
-    sched_setaffinity(None, &set).map_err(|e| OsError::new("sched_setaffinity", e))
+    for thread in threads()? {
+        sched_setaffinity(Some(thread), &set).map_err(|e| OsError::new("sched_setaffinity", e))?;
+    }
+    Ok(())
 }
 
 /// Moves this process to a process group: that of this number, or for zero a new one of its own.

@@ -14,6 +14,7 @@
 use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::AtomicU32;
 use std::{fs, io, ptr};
 
 use crate::error::OsError;
@@ -205,6 +206,9 @@ pub enum Fork {
 
 /// Forks this process into a *sibling*: a child of this process's parent.
 ///
+/// The kernel writes the new process's id to `record` before it runs, in one step with the fork: in
+/// memory that this process shares, somebody else learns of it even if this one is killed right then.
+///
 /// # Safety
 ///
 /// The process must have one thread only: in the new process the others are gone, with whatever
@@ -214,7 +218,7 @@ pub enum Fork {
 ///
 /// When the system refuses: too many processes, too little memory, or a kernel that does not tell
 /// where the C library keeps its cached thread id (`CONFIG_CHECKPOINT_RESTORE`).
-pub unsafe fn fork_sibling() -> Result<Fork, OsError> {
+pub unsafe fn fork_sibling(record: &AtomicU32) -> Result<Fork, OsError> {
     let mut thread_id_place: *mut i32 = ptr::null_mut();
     // SAFETY: the call writes one pointer to the place given.
     let code = unsafe { libc::prctl(libc::PR_GET_TID_ADDRESS, &raw mut thread_id_place) };
@@ -226,15 +230,18 @@ pub unsafe fn fork_sibling() -> Result<Fork, OsError> {
     let mut request: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
     request.flags = (libc::CLONE_PARENT
         | libc::CLONE_PIDFD
+        | libc::CLONE_PARENT_SETTID
         | libc::CLONE_CHILD_SETTID
         | libc::CLONE_CHILD_CLEARTID) as u64;
     request.pidfd = (&raw mut pidfd).expose_provenance() as u64;
+    request.parent_tid = record.as_ptr().expose_provenance() as u64;
     request.child_tid = thread_id_place.expose_provenance() as u64;
     // `exit_signal` stays zero: with `CLONE_PARENT` the kernel takes the caller's own.
     //
     // SAFETY: memory is copied and not shared (no CLONE_VM), so both sides go on from here with
     // their own stack, as after `fork`; the caller vouches that no other thread is lost. The
-    // kernel writes the child's copy of the thread id, and the caller's `pidfd`.
+    // kernel writes the child's copy of the thread id, the caller's `pidfd`, and `record`, an atomic
+    // that is borrowed.
     let code = unsafe {
         libc::syscall(
             libc::SYS_clone3,

@@ -17,8 +17,10 @@ use crate::page::Page;
 #[derive(Debug)]
 pub(crate) struct Abandoned {
     pub(crate) pidfd: Arc<Pidfd>,
-    /// What it had in shared memory; a zygote has nothing.
-    pub(crate) place: Option<Place>,
+    /// A zygote has none.
+    pub(crate) seat: Option<Seat>,
+    /// A process that was sent no order has none.
+    pub(crate) page: Option<Page>,
 }
 
 /// A child's seat and page.
@@ -31,12 +33,17 @@ pub(crate) struct Place {
 impl Place {
     /// Frees what a child had in shared memory. The child is certainly dead, or never came.
     pub(crate) fn clean(&self) {
-        if let Ok(arena) = arena::family() {
-            arena.release_seat(self.seat);
-            arena.reap(self.seat.participant());
-        }
+        release(self.seat);
         // A report that nobody took.
         drop(self.page.words().accept());
+    }
+}
+
+/// Frees a seat, and what its process had. It is certainly dead, or never came.
+pub(crate) fn release(seat: Seat) {
+    if let Ok(arena) = arena::family() {
+        arena.release_seat(seat);
+        arena.reap(seat.participant());
     }
 }
 
@@ -64,8 +71,10 @@ pub(crate) fn sweep() {
         // It has ended, so this does not wait; the status interests nobody.
         let _ = process.pidfd.wait(Deadline::now());
         active_children::leave(&process.pidfd);
-        if let Some(place) = process.place {
-            place.clean();
+        if let Some(seat) = process.seat {
+            release(seat);
         }
+        // A report that nobody took.
+        drop(process.page.and_then(|page| page.words().accept()));
     }
 }

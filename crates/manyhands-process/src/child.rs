@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
+use manyhands_os::start::InterruptAction;
 use manyhands_os::{Deadline, OsError, fault, image, process, setup, start, thread};
-use manyhands_shm::arena::{self, Arena, Participant};
+use manyhands_shm::arena::{self, Arena, Participant, Seat};
 use manyhands_shm::handoff::{self, Parcel};
 
 use crate::active_threads::in_main_thread;
@@ -16,7 +17,7 @@ use crate::current_process::ParentProcess;
 use crate::entry::{self, LOST};
 use crate::inherited;
 use crate::logs;
-use crate::message::{self, Order, Preload, RawOrder, Refusal, Reply};
+use crate::message::{self, Envelope, Order, Preload, Refusal, Reply};
 use crate::orphan;
 use crate::page::{Kind, Page, copy_into};
 use crate::panics::{self, Panic, run_caught};
@@ -49,36 +50,54 @@ pub(crate) fn first_thread_name() -> Option<&'static str> {
     NAME.get().filter(|_| in_main_thread()).map(String::as_str)
 }
 
-/// The life of a fork of the zygote: the first of what came with the order is its socket.
-pub(crate) fn start_as_fork(order: &RawOrder, mut descriptors: Vec<OwnedFd>) -> ! {
-    if descriptors.is_empty() {
-        start::exit_at_once(LOST);
-    }
-    let socket = descriptors.remove(0);
-    main(socket, order, descriptors)
+/// The life of a fork of the zygote, which gets ready as far as it can, and waits for its order.
+pub(crate) fn start_as_fork(socket: OwnedFd, interrupts: InterruptAction, seat: Seat) -> ! {
+    let joined = join(seat).and_then(|arena| {
+        orphan::follow(arena, seat).map_err(unready)?;
+        Ok(arena)
+    });
+    // The parent needs no further child, or is gone.
+    let Some((envelope, descriptors)) = message::hear_order(socket.as_fd()) else {
+        start::exit_at_once(0);
+    };
+    interrupts.restore();
+    main(socket, envelope, descriptors, Some(joined))
 }
 
-/// The life of a fresh image, with its order in the socket, and the arena behind what came with it.
+/// First of all, so that the family sees this process live, and die. This thread ends with it.
+fn join(seat: Seat) -> Result<&'static Arena, Refusal> {
+    arena::join_here(seat).map_err(unready)
+}
+
+/// The life of a fresh image, with its order in the socket, and the arena behind what comes with it.
 pub(crate) fn start_as_image(socket: OwnedFd) -> ! {
-    let mut order = RawOrder::new();
-    // The parent has given up, or is gone.
-    let Some(mut descriptors) = order.hear(socket.as_fd()) else {
+    let Some((envelope, mut descriptors)) = message::hear_order(socket.as_fd()) else {
         start::exit_at_once(LOST);
     };
     let arena = descriptors.pop().ok_or_else(|| unready("no arena came"));
     match arena.and_then(|arena| arena::prepare(arena).map_err(unready)) {
-        Ok(()) => main(socket, &order, descriptors),
+        Ok(()) => main(socket, envelope, descriptors, None),
         Err(refusal) => refuse(&socket, refusal),
     }
 }
 
-/// Reads the order, runs the function, hands the result over, and exits.
-fn main(socket: OwnedFd, order: &RawOrder, descriptors: Vec<OwnedFd>) -> ! {
-    // A zygote without standard streams may have received it under the number of one.
+/// Does what is ordered, hands the result over, and exits.
+fn main(
+    socket: OwnedFd,
+    envelope: Option<Envelope>,
+    descriptors: Vec<OwnedFd>,
+    joined: Option<Result<&'static Arena, Refusal>>,
+) -> ! {
+    // A zygote without standard streams may have made it under the number of one.
     let Ok(socket) = setup::above_streams(socket) else {
         start::exit_at_once(LOST);
     };
-    match Ready::prepare(order, descriptors) {
+    let envelope = envelope.ok_or_else(|| unready("what came is no order"));
+    let ready = envelope.and_then(|envelope| {
+        let joined = joined.transpose()?;
+        Ready::prepare(envelope, descriptors, joined)
+    });
+    match ready {
         Ok(ready) => ready.run(socket),
         Err(refusal) => refuse(&socket, refusal),
     }
@@ -98,22 +117,32 @@ struct Ready {
 }
 
 impl Ready {
-    fn prepare(order: &RawOrder, descriptors: Vec<OwnedFd>) -> Result<Self, Refusal> {
-        let envelope = order
-            .read()
-            .ok_or_else(|| unready("what came is no order"))?;
-        // First of all, so that the family sees it live, and die. This thread ends with the process.
-        let arena = arena::join_here(envelope.seat).map_err(unready)?;
-        let on_parent_death = envelope.settings.on_parent_death;
+    /// In a process that has `joined` its family, or will first.
+    fn prepare(
+        envelope: Envelope,
+        descriptors: Vec<OwnedFd>,
+        joined: Option<&'static Arena>,
+    ) -> Result<Self, Refusal> {
+        let arena = match joined {
+            Some(arena) => arena,
+            None => join(envelope.seat)?,
+        };
+        orphan::choose(envelope.settings.on_parent_death);
         let on_interrupt = envelope.settings.on_interrupt;
         let log_level = envelope.settings.log_level;
-        let mut descriptors = envelope.settings.apply(descriptors).map_err(unready)?;
+        let has_keeper = joined.is_some();
+        let mut descriptors = envelope
+            .settings
+            .apply(descriptors, has_keeper)
+            .map_err(unready)?;
         let logs = match log_level {
             Some(level) if !descriptors.is_empty() => Some((descriptors.remove(0), level)),
             _ => None,
         };
         inherited::keep(descriptors);
-        orphan::follow(arena, envelope.seat, on_parent_death).map_err(unready)?;
+        if !has_keeper {
+            orphan::follow(arena, envelope.seat).map_err(unready)?;
+        }
         let order: Order = handoff::unpack(&envelope.order).map_err(unready)?;
         let page = Page::attach(order.page, order.argument_len)
             .ok_or_else(|| unready("the page is too short"))?
@@ -149,7 +178,8 @@ impl Ready {
         let mut socket = Some(socket);
         let mut unpacked = || {
             if let Some(socket) = socket.take() {
-                begin(&socket, self.page);
+                let _ = message::tell(socket.as_fd(), &Reply::Running, &[]);
+                entry::set_running();
             }
         };
         let outcome = run_caught(|| {
@@ -206,15 +236,6 @@ fn initialize(initializer: &Preload) -> Result<(), Refusal> {
     let arguments = [];
     let outcome = run_caught(|| function.call(&mut (), &arguments)).map_err(Refusal::Panicked)?;
     outcome.map(drop).map_err(unready)
-}
-
-/// Between the arguments and the function: tells the parent, and waits for its word.
-fn begin(socket: &OwnedFd, page: &Page) {
-    let _ = message::tell(socket.as_fd(), &Reply::Running, &[]);
-    if !page.words().wait_go() {
-        start::exit_at_once(LOST);
-    }
-    entry::set_running();
 }
 
 /// Whether this process's first thread, the one that runs the function, is watched for overflows.

@@ -246,8 +246,12 @@ impl Drop for Member {
         if let Some(pidfd) = self.process.take()
             && !ended
         {
-            let place = Some(self.place.clone());
-            abandoned::leave(Abandoned { pidfd, place });
+            let Place { seat, page } = self.place.clone();
+            abandoned::leave(Abandoned {
+                pidfd,
+                seat: Some(seat),
+                page: Some(page),
+            });
         }
     }
 }

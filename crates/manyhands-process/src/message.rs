@@ -1,9 +1,8 @@
 //! What a parent, its zygote and a child in the making say to each other over sockets.
 //!
-//! The order is there before there is a child: the zygote receives it and leaves it to its fork; that of
-//! a fresh image lies in its socket, with the arena's descriptor. It has two layers: the seat can be
-//! read at once; the rest holds a handle to shared memory, which can be read only after the seat was
-//! taken.
+//! A child finds its order in its socket; that of a fresh image comes with the arena's descriptor. The
+//! order has two layers: the seat can be read at once; the rest holds a handle to shared memory, which
+//! can be read only after the seat was taken.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -26,7 +25,7 @@ use crate::settings::Settings;
 /// No message is longer: paths and names are the only parts of open length.
 const LONGEST: usize = 16 << 10;
 /// No order is longer: it may hold an environment. As long as this, the buffer is fresh memory, of
-/// which only the pages are touched that are written; a fork shares them.
+/// which only the pages are touched that are written.
 const LONGEST_ORDER: usize = 160 << 10;
 
 /// The outer layer of an order.
@@ -100,13 +99,23 @@ pub(crate) fn resolve(code: Code, library: Option<&Path>) -> Result<Trampoline, 
     code.resolve().map_err(|e| e.to_string())
 }
 
-/// What a zygote answers to its preloads, and then to each request (an order and a child's socket).
+/// What a zygote is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ZygoteRequest {
+    /// First, with the descriptors of the arena and of the record of its forks.
+    Preload(Vec<Preload>),
+    /// Then, any number of times: the fork sits down here.
+    Fork(Seat),
+}
+
+/// What a zygote answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ZygoteReply {
+    /// Everything was preloaded.
     Ready,
     PreloadFailed(String),
-    /// With the child's pidfd.
-    Started {
+    /// It has forked; with the pidfd of the fork, and the other end of its socket.
+    Forked {
         pid: u32,
     },
     /// The system refused to fork, with this error number.
@@ -121,29 +130,30 @@ pub(crate) fn tell<T: Serialize>(
     message: &T,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), TellError> {
-    tell_up_to(socket, message, descriptors, LONGEST)
+    let bytes = encode_up_to(message, LONGEST)?;
+    send(socket, &bytes, descriptors).map_err(TellError::Os)
 }
 
-/// Sends an order: to a zygote, or into the socket of a child that will be there.
-pub(crate) fn order(
-    socket: BorrowedFd<'_>,
-    envelope: &Envelope,
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<(), TellError> {
-    tell_up_to(socket, envelope, descriptors, LONGEST_ORDER)
+/// An order as it is sent, by [`send_order`].
+pub(crate) fn encode_order(envelope: &Envelope) -> Result<Vec<u8>, TellError> {
+    encode_up_to(envelope, LONGEST_ORDER)
 }
 
-fn tell_up_to<T: Serialize>(
+/// Sends an order into a child's socket.
+pub(crate) fn send_order(
     socket: BorrowedFd<'_>,
-    message: &T,
+    order: &[u8],
     descriptors: &[BorrowedFd<'_>],
-    longest: usize,
 ) -> Result<(), TellError> {
+    send(socket, order, descriptors).map_err(TellError::Os)
+}
+
+fn encode_up_to<T: Serialize>(message: &T, longest: usize) -> Result<Vec<u8>, TellError> {
     let parcel = handoff::pack(message).map_err(|_| TellError::Unencodable)?;
-    if parcel.bytes.len() > longest {
-        return Err(TellError::TooLong);
+    match parcel.bytes.len() > longest {
+        true => Err(TellError::TooLong),
+        false => Ok(parcel.bytes),
     }
-    send(socket, &parcel.bytes, descriptors).map_err(TellError::Os)
 }
 
 /// Why a message was not sent.
@@ -152,6 +162,17 @@ pub(crate) enum TellError {
     Unencodable,
     TooLong,
     Os(manyhands_os::OsError),
+}
+
+impl TellError {
+    /// Whether it was not sent because nobody has the other end any more.
+    pub(crate) fn is_hang_up(&self) -> bool {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match self {
+            Self::Os(error) => matches!(error.source.kind(), BrokenPipe | ConnectionReset),
+            Self::TooLong | Self::Unencodable => false,
+        }
+    }
 }
 
 impl From<TellError> for SpawnError {
@@ -173,31 +194,11 @@ pub(crate) fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<(T, Ve
     Some((message, descriptors))
 }
 
-/// An order as it came, which is read by who will do it.
-#[derive(Debug)]
-pub(crate) struct RawOrder {
-    buffer: Vec<u8>,
-    len: usize,
-}
-
-impl RawOrder {
-    /// None yet.
-    pub(crate) fn new() -> Self {
-        Self {
-            buffer: vec![0; LONGEST_ORDER],
-            len: 0,
-        }
-    }
-
-    /// Receives the next one, with its descriptors; `None` at the end.
-    pub(crate) fn hear(&mut self, socket: BorrowedFd<'_>) -> Option<Vec<OwnedFd>> {
-        let (len, descriptors) = receive(socket, &mut self.buffer).ok()?;
-        self.len = len;
-        (len > 0).then_some(descriptors)
-    }
-
-    /// What it says; `None` when it is none.
-    pub(crate) fn read(&self) -> Option<Envelope> {
-        handoff::unpack(self.buffer.get(..self.len)?).ok()
-    }
+/// Waits for an order, and for the descriptors that come with it; `None` at the socket's end. What
+/// came may be no order.
+pub(crate) fn hear_order(socket: BorrowedFd<'_>) -> Option<(Option<Envelope>, Vec<OwnedFd>)> {
+    let mut buffer = vec![0; LONGEST_ORDER];
+    let (len, descriptors) = receive(socket, &mut buffer).ok()?;
+    let bytes = buffer.get(..len).filter(|bytes| !bytes.is_empty())?;
+    Some((handoff::unpack(bytes).ok(), descriptors))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use manyhands_os::process::Pidfd;
 use manyhands_os::{Deadline, signals};
 use manyhands_shm::ArenaError;
-use manyhands_shm::arena::{Arena, Seat};
+use manyhands_shm::arena::{self, Arena, Seat};
 use serde::{Deserialize, Serialize};
 
 const SIGTERM: i32 = 15;
@@ -30,34 +30,41 @@ pub enum OnParentDeath {
     },
 }
 
-/// How long this process may go on without its parent.
+/// How long this process may go on without its parent; not at all if not chosen.
 static GRACE: OnceLock<Duration> = OnceLock::new();
 
-/// Has this member of the family end as is chosen when its parent has died.
-pub(crate) fn follow(
-    arena: &Arena,
-    seat: Seat,
-    on_parent_death: OnParentDeath,
-) -> Result<(), ArenaError> {
+/// Has this member of the family end when its parent has died: at once as long as nothing else is
+/// [chosen](choose).
+pub(crate) fn follow(arena: &Arena, seat: Seat) -> Result<(), ArenaError> {
+    arena.follow(seat, Some(end))
+}
+
+/// Chooses how this process ends when its parent has died.
+pub(crate) fn choose(on_parent_death: OnParentDeath) {
     match on_parent_death {
-        OnParentDeath::Kill => arena.follow(seat, None),
+        OnParentDeath::Kill => {}
         OnParentDeath::Terminate { grace } => {
             GRACE.get_or_init(|| grace);
-            arena.follow(seat, Some(terminate))
         }
     }
 }
 
-/// Called by the keeper, which must go on; so the kill is left to another thread, or comes at once
-/// if there is none.
-fn terminate() {
+/// Called by the keeper when the parent has died.
+fn end() {
+    match GRACE.get() {
+        Some(grace) => terminate(*grace),
+        None => arena::end_with_parent(),
+    }
+}
+
+/// The keeper must go on; so the kill is left to another thread, or comes at once if there is none.
+fn terminate(grace: Duration) {
     let Ok(myself) = Pidfd::open(std::process::id()) else {
         std::process::abort();
     };
     // A process may always signal itself.
     let _ = myself.signal(SIGTERM);
     let kill = move || {
-        let grace = GRACE.get().copied().unwrap_or_default();
         // Ends with the process, if that ends before.
         let _ = myself.wait_end(Deadline::after(grace));
         let _ = myself.signal(SIGKILL);

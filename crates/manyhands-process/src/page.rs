@@ -24,7 +24,7 @@ pub(crate) struct Words {
     report: AtomicU32,
     /// Written by the child before `report`: what kind of report.
     kind: AtomicU32,
-    /// Written by the parent: what the child may do. A futex.
+    /// Written by the parent: whether the report was taken. A futex.
     parent: AtomicU32,
     /// Written by the parent before it sends an interrupt, which is nothing without.
     pub(crate) interrupt: AtomicU32,
@@ -45,12 +45,8 @@ const KIND_PANIC: u32 = 2;
 const KIND_UNENCODABLE: u32 = 3;
 const KIND_NO_SPACE: u32 = 4;
 
-/// The parent knows its child: the function may run.
-const GO: u32 = 1;
-/// The parent has given this start up.
-const CANCELLED: u32 = 2;
 /// The parent has unpacked the report, or nobody ever will.
-const TAKEN: u32 = 3;
+const TAKEN: u32 = 1;
 
 /// What a child reports, by the bytes that go with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,28 +138,16 @@ impl Page {
 
 /// The parent's side.
 impl Words {
-    pub(crate) fn go(&self) {
-        self.decide(GO);
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.decide(CANCELLED);
-    }
-
     pub(crate) fn take(&self) {
-        self.decide(TAKEN);
+        // Release: pairs with the Acquire loads in `wait_taken`.
+        self.parent.store(TAKEN, Release);
+        futex::wake_all(&self.parent, Scope::Shared);
     }
 
     /// Says that the interrupt which comes next is the parent's.
     pub(crate) fn interrupt(&self) {
         // Release: pairs with the Acquire load in the child's handler.
         self.interrupt.store(1, Release);
-    }
-
-    fn decide(&self, decision: u32) {
-        // Release: pairs with the Acquire loads in `wait_go` and `wait_taken`.
-        self.parent.store(decision, Release);
-        futex::wake_all(&self.parent, Scope::Shared);
     }
 
     /// The report, once it is there.
@@ -199,27 +183,13 @@ impl Words {
     }
 }
 
-/// The child's side. Its waits have no deadline: a parent that dies takes the child along.
+/// The child's side.
 impl Words {
-    /// Waits for the parent's word; `false` when it has given this start up.
-    pub(crate) fn wait_go(&self) -> bool {
-        self.wait_until(|parent| parent != 0);
-        // Acquire: pairs with the Release in `decide`.
-        self.parent.load(Acquire) != CANCELLED
-    }
-
+    /// Without a deadline: a parent that dies takes the child along.
     pub(crate) fn wait_taken(&self) {
-        self.wait_until(|parent| parent == TAKEN);
-    }
-
-    fn wait_until(&self, is_done: impl Fn(u32) -> bool) {
-        loop {
-            // Acquire: pairs with the Release in `decide`.
-            let parent = self.parent.load(Acquire);
-            if is_done(parent) {
-                return;
-            }
-            match futex::wait(&self.parent, parent, Scope::Shared, Deadline::NEVER) {
+        // Acquire: pairs with the Release in `take`.
+        while self.parent.load(Acquire) != TAKEN {
+            match futex::wait(&self.parent, 0, Scope::Shared, Deadline::NEVER) {
                 Wake::Woken | Wake::Changed | Wake::TimedOut => {}
             }
         }
@@ -390,9 +360,7 @@ mod tests {
         assert_eq!(page.words().reported(), None);
         page.words().tell(Kind::NoSpace { len: 7 });
         assert_eq!(page.words().reported(), Some(Kind::NoSpace { len: 7 }));
-        page.words().go();
-        assert!(page.words().wait_go());
-        page.words().cancel();
-        assert!(!page.words().wait_go());
+        page.words().take();
+        page.words().wait_taken();
     }
 }

@@ -1,7 +1,4 @@
-//! What a child sets in itself before it does anything else, while it has one thread.
-//!
-//! It comes with the outer layer of the order, because the inner one is read by a process that has
-//! joined its family, and has a second thread by then.
+//! What a child sets in itself before it does anything else, while it has one thread of its own.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -109,10 +106,14 @@ pub(crate) struct Settings {
 const STREAMS: [Stream; 3] = [Stream::Input, Stream::Output, Stream::Error];
 
 impl Settings {
-    /// Sets all in the calling process, which has one thread. Takes the descriptors of the streams
-    /// out of those that came, and returns the others.
-    pub(crate) fn apply(self, descriptors: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, String> {
-        entry::change_environment(&self.environment)?;
+    /// Sets all in the calling process, which has one thread, and a keeper if `has_keeper`. Takes the
+    /// descriptors of the streams out of those that came, and returns the others.
+    pub(crate) fn apply(
+        self,
+        descriptors: Vec<OwnedFd>,
+        has_keeper: bool,
+    ) -> Result<Vec<OwnedFd>, String> {
+        entry::change_environment(&self.environment, has_keeper)?;
         let rest = replace_streams(self.streams, descriptors)?;
         if let Some(directory) = self.directory {
             std::env::set_current_dir(&directory)

@@ -1,26 +1,23 @@
 //! Starting a child: from an order in a socket to a child that runs its function.
 //!
-//! 1. The parent reserves a seat in the arena, makes the page with the arguments, and a socket pair.
-//! 2. A process is made that has the other end, and the order: by the zygote, which is sent both and
-//!    forks; or by exec, with the order in the socket.
-//! 3. The child reads the order, sits down, unpacks the arguments, says so, and waits for the
-//!    parent's word in the page.
-//! 4. The parent, which has the child's pidfd by now, gives the word.
-//!
-//! The word is there for a zygote that is killed between its fork and its answer: its child is
-//! then told to leave, and another one started, so that the function runs once.
+//! 1. The parent reserves a seat in the arena, and makes the page with the arguments.
+//! 2. It takes the process that the zygote has forked ahead, and sends it the order, or starts the
+//!    program again with the order in its socket. It has the child's pidfd in both cases, so there is no
+//!    child that nobody knows.
+//! 3. The child reads the order, sits down, unpacks the arguments, says so, and runs the function.
+//! 4. The zygote is asked for the next fork.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use manyhands_os::descriptor::poll_readable;
+use manyhands_os::descriptor::{MAX_DESCRIPTORS, poll_readable};
 use manyhands_os::process::Pidfd;
 use manyhands_os::{Deadline, OsError};
-use manyhands_shm::arena;
+use manyhands_shm::arena::{self, Seat};
 use manyhands_shm::handoff::{self, Holds, Parcel};
 
-use crate::abandoned::{self, Abandoned, Place};
+use crate::abandoned::{self, Place};
 use crate::active_children;
 use crate::code::Code;
 use crate::current_process::ParentProcess;
@@ -33,7 +30,7 @@ use crate::message::{self, Envelope, Order, Preload, Refusal, Reply};
 use crate::page::Page;
 use crate::settings::Settings;
 use crate::streams::{Ends, Stdio, Streams};
-use crate::zygote;
+use crate::zygote::{self, Spare};
 
 /// How a child's process is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -94,8 +91,7 @@ pub(crate) fn spawn(
     let deadline = Deadline::after(options.start_timeout);
     let mut retries = 2;
     loop {
-        let start = Start::prepare(options, code, arguments)?;
-        match start.make_process(options, deadline) {
+        match start(options, code, arguments, deadline) {
             Ok(started) => {
                 let (member, mut ends) = started.wait_running(deadline)?;
                 if let Some(socket) = ends.logs.take() {
@@ -109,9 +105,10 @@ pub(crate) fn spawn(
                 member.enlist(options.name.clone(), options.is_daemon);
                 return Ok((member, ends));
             }
-            // The zygote was killed; the next one is as good.
-            Err(MakeError::ZygoteGone(_)) if retries > 0 => retries -= 1,
+            // Killed before they knew what for; the next ones are as good.
+            Err(MakeError::ZygoteGone(_) | MakeError::SpareGone(_)) if retries > 0 => retries -= 1,
             Err(MakeError::ZygoteGone(exit)) => return Err(SpawnError::ZygoteDied(exit)),
+            Err(MakeError::SpareGone(exit)) => return Err(SpawnError::Died(exit)),
             Err(MakeError::Spawn(error)) => return Err(error),
         }
     }
@@ -120,8 +117,10 @@ pub(crate) fn spawn(
 /// Why there is no process.
 #[derive(Debug)]
 pub(crate) enum MakeError {
-    /// The zygote ended; it may have forked before.
+    /// The zygote ended.
     ZygoteGone(Exit),
+    /// The fork ended before it had its order.
+    SpareGone(Exit),
     Spawn(SpawnError),
 }
 
@@ -140,8 +139,6 @@ impl From<SpawnError> for MakeError {
 /// All that a child needs, and no child yet.
 struct Start {
     place: Place,
-    ours: OwnedFd,
-    theirs: OwnedFd,
     envelope: Envelope,
     streams: Streams,
     ends: Ends,
@@ -150,10 +147,14 @@ struct Start {
 }
 
 impl Start {
-    fn prepare(options: &Options, code: Code, arguments: &Parcel) -> Result<Self, SpawnError> {
-        let arena = arena::family()?;
+    /// For the process that has this seat, or will have.
+    fn prepare(
+        options: &Options,
+        code: Code,
+        arguments: &Parcel,
+        seat: Seat,
+    ) -> Result<Self, SpawnError> {
         let page = Page::new(&arguments.bytes)?;
-        let (ours, theirs) = entry::socket_pair()?;
         let order = Order {
             page: page.region().clone(),
             argument_len: page.argument_len(),
@@ -179,13 +180,10 @@ impl Start {
             // It starts with them.
             settings.environment.clear();
         }
-        let seat = arena.reserve_seat()?;
-        // From here on the place is to be cleaned. A seat that was reserved just now is not gone.
+        // Of a seat that is gone, the process is too, and shows it.
         let _ = page.region().hold_for(seat.participant());
         Ok(Self {
             place: Place { seat, page },
-            ours,
-            theirs,
             envelope: Envelope {
                 seat,
                 settings,
@@ -197,71 +195,95 @@ impl Start {
         })
     }
 
-    fn make_process(self, options: &Options, deadline: Deadline) -> Result<Started, MakeError> {
-        let made = self.have_made(options, deadline);
-        match made {
-            Ok((pid, pidfd)) => {
-                self.place.page.words().go();
-                Ok(Started {
-                    member: Member::new(pid, pidfd, self.place),
-                    socket: self.ours,
-                    ends: self.ends,
-                    _holds: self._holds,
-                })
-            }
-            Err(error) => {
-                self.give_up();
-                Err(error)
-            }
-        }
-    }
-
-    fn have_made(&self, options: &Options, deadline: Deadline) -> Result<(u32, Pidfd), MakeError> {
+    /// Sends the order, with its descriptors and more of them.
+    fn send(
+        &self,
+        options: &Options,
+        socket: BorrowedFd<'_>,
+        more: &[BorrowedFd<'_>],
+    ) -> Result<(), MakeError> {
+        let order = message::encode_order(&self.envelope).map_err(SpawnError::from)?;
         let inherited = options.inherited.iter().map(|fd| fd.as_fd());
-        let descriptors = self.streams.given().chain(inherited);
-        match options.method {
-            StartMethod::Exec => {
-                let arena = arena::family().map_err(SpawnError::from)?;
-                let descriptors: Vec<_> = descriptors.chain([arena.as_fd()]).collect();
-                message::order(self.ours.as_fd(), &self.envelope, &descriptors)
-                    .map_err(SpawnError::from)?;
-                let changes = &options.settings.environment;
-                let pid = entry::start_image(Role::Child, self.theirs.as_fd(), changes)?;
-                Ok((pid, Pidfd::open(pid)?))
-            }
-            StartMethod::Zygote => {
-                let theirs = [self.theirs.as_fd()].into_iter();
-                let descriptors: Vec<_> = theirs.chain(descriptors).collect();
-                zygote::fork(&self.envelope, &descriptors, deadline)
-            }
+        let given = self.streams.given().chain(inherited);
+        let descriptors: Vec<_> = given.chain(more.iter().copied()).collect();
+        // One less than a message takes: that of a fresh image has the arena too.
+        if descriptors.len() >= MAX_DESCRIPTORS + more.len() {
+            let reason = format!("{} descriptors are too many to inherit", descriptors.len());
+            return Err(SpawnError::Setup { reason }.into());
+        }
+        match message::send_order(socket, &order, &descriptors) {
+            Err(error) if error.is_hang_up() => Err(MakeError::SpareGone(Exit::Unknown)),
+            told => Ok(told.map_err(SpawnError::from)?),
         }
     }
 
-    /// No process is known; but a zygote that was killed may have forked one.
-    fn give_up(self) {
-        let Self {
-            place,
-            ours,
-            theirs,
-            _holds,
-            ..
-        } = self;
-        place.page.words().cancel();
-        drop(theirs);
-        // Such a child closes its end when it reads the word, and has sat down before. Without one,
-        // the end is at once.
-        let deadline = Deadline::after(END_TIME);
-        while poll_readable(&[ours.as_fd()], deadline).is_ok_and(|ready| ready[0])
-            && message::hear::<Reply>(ours.as_fd()).is_some()
-        {}
-        if let Some(identity) = place.seat.participant().identity()
-            && let Ok(pidfd) = Pidfd::open(identity.pid).map(Arc::new)
-            && identity.is_running()
-        {
-            let place = Some(place);
-            return abandoned::leave(Abandoned { pidfd, place });
+    fn started(self, process: Spare) -> Started {
+        Started {
+            member: Member::new(process.pid, process.pidfd, self.place),
+            socket: process.socket,
+            ends: self.ends,
+            _holds: self._holds,
         }
-        place.clean();
+    }
+}
+
+/// Has a process made, or takes one that was, and gives it its order.
+fn start(
+    options: &Options,
+    code: Code,
+    arguments: &Parcel,
+    deadline: Deadline,
+) -> Result<Started, MakeError> {
+    match options.method {
+        StartMethod::Exec => start_image(options, code, arguments),
+        StartMethod::Zygote => {
+            let started = start_spare(options, code, arguments, deadline);
+            zygote::ask_for_next();
+            started
+        }
+    }
+}
+
+fn start_image(options: &Options, code: Code, arguments: &Parcel) -> Result<Started, MakeError> {
+    let arena = arena::family().map_err(SpawnError::from)?;
+    let seat = arena.reserve_seat().map_err(SpawnError::from)?;
+    let make = || {
+        let start = Start::prepare(options, code, arguments, seat)?;
+        let (socket, theirs) = entry::socket_pair()?;
+        start.send(options, socket.as_fd(), &[arena.as_fd()])?;
+        let changes = &options.settings.environment;
+        let pid = entry::start_image(Role::Child, theirs.as_fd(), changes)?;
+        let process = Spare {
+            pid,
+            pidfd: Pidfd::open(pid)?,
+            seat,
+            socket,
+        };
+        Ok(start.started(process))
+    };
+    make().inspect_err(|_| abandoned::release(seat))
+}
+
+fn start_spare(
+    options: &Options,
+    code: Code,
+    arguments: &Parcel,
+    deadline: Deadline,
+) -> Result<Started, MakeError> {
+    let spare = zygote::take(deadline)?;
+    let told = Start::prepare(options, code, arguments, spare.seat)
+        .map_err(MakeError::from)
+        .and_then(|start| {
+            start.send(options, spare.socket.as_fd(), &[])?;
+            Ok(start)
+        });
+    match told {
+        Ok(start) => Ok(start.started(spare)),
+        Err(MakeError::SpareGone(_)) => Err(spare.gone()),
+        Err(error) => {
+            spare.leave();
+            Err(error)
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use manyhands_process::{Limits, ParentProcess, Process, SpawnError, StartMethod,
 use manyhands_shm::Shared;
 use manyhands_sync::Event;
 
-use common::{alone, wait_for_ever};
+use common::{alone, renewed_zygote_and_spare, wait_for_ever, zygote_and_spare};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
 const LONG: Duration = Duration::from_secs(60);
@@ -168,13 +168,28 @@ fn killed_zygote_is_replaced() {
             assert!(killed.iter().all(|(former, _)| *former != pid));
             let zygote = Pidfd::open(pid).expect("it runs");
             zygote.signal(9).expect("kill");
+            wait_ends([&zygote].into_iter());
             killed.push((pid, zygote));
         }
-        wait_ends(killed.iter().map(|(_, zygote)| zygote));
-        drop(Process::spawn(|| (), ()).expect("it starts").join());
-        assert_eq!(children().len(), 1, "{:?}", children());
+        only_zygote_and_spare_are_left();
     }
     alone(body);
+}
+
+/// After zygotes were killed. What they had forked ends by itself, and is cleaned up after by whoever
+/// comes later.
+fn only_zygote_and_spare_are_left() {
+    let kept = renewed_zygote_and_spare();
+    let others: Vec<Pidfd> = children()
+        .into_iter()
+        .filter(|(pid, _)| !kept.contains(pid))
+        .filter_map(|(pid, _)| Pidfd::open(pid).ok())
+        .collect();
+    wait_ends(others.iter());
+    drop(Process::spawn(|| (), ()).expect("it starts").join());
+    let (kept, left) = (zygote_and_spare(), children());
+    assert_eq!(left.len(), 2, "{left:?} for {kept:?}");
+    assert!(left.iter().all(|(pid, _)| kept.contains(pid)), "{left:?}");
 }
 
 /// Waits until processes have ended, but leaves their status to whom it belongs.
@@ -220,17 +235,7 @@ fn zygotes_killed_at_any_time_lose_and_double_no_call() {
         stop.store(1, Relaxed);
         killer.join().expect("no panic");
         assert_eq!(calls.load(SeqCst), value_count, "refused: {refused}");
-        drop(Process::spawn(|| (), ()).expect("it starts").join());
-        let zygote = Zygote::id().expect("it runs");
-        let others: Vec<Pidfd> = children()
-            .into_iter()
-            .filter(|(pid, _)| *pid != zygote)
-            .filter_map(|(pid, _)| Pidfd::open(pid).ok())
-            .collect();
-        wait_ends(others.iter());
-        drop(Process::spawn(|| (), ()).expect("it starts").join());
-        let left = children();
-        assert!(left.iter().all(|(pid, _)| *pid == zygote), "{left:?}");
+        only_zygote_and_spare_are_left();
     }
     alone(body);
 }
@@ -282,12 +287,36 @@ fn children_are_not_marked_and_treat_signals_as_usual() {
 }
 
 #[test]
+fn killed_process_that_was_forked_ahead_is_replaced() {
+    fn body() {
+        drop(Process::spawn(|| (), ()).expect("it starts").join());
+        for n in 0..20_u32 {
+            let [zygote, spare] = zygote_and_spare();
+            let killed = Pidfd::open(spare).expect("it runs");
+            killed.signal(9).expect("kill");
+            wait_ends([&killed].into_iter());
+            let mut process = Process::spawn(|n: u32| n + 1, (n,)).expect("another starts");
+            assert_ne!(process.id(), spare);
+            assert_eq!(process.join().expect("a value"), n + 1);
+            assert_eq!(zygote_and_spare()[0], zygote);
+        }
+        only_zygote_and_spare_are_left();
+    }
+    alone(body);
+}
+
+#[test]
 fn stopped_zygote_is_an_error_after_the_start_timeout() {
     fn body() {
         drop(Process::spawn(|| (), ()).expect("it starts").join());
-        let zygote = Pidfd::open(Zygote::id().expect("it runs")).expect("it runs");
+        let [zygote, spare] = zygote_and_spare();
+        let zygote = Pidfd::open(zygote).expect("it runs");
         const SIGSTOP: i32 = 19;
         zygote.signal(SIGSTOP).expect("it is sent");
+        // That one was forked before.
+        let mut process = Process::spawn(|| (), ()).expect("it starts");
+        assert_eq!(process.id(), spare);
+        process.join().expect("a value");
         let builder = Process::builder().start_timeout(Duration::from_millis(50));
         let refused = builder.spawn(|| (), ());
         assert!(matches!(refused, Err(SpawnError::TimedOut)), "{refused:?}");

@@ -369,7 +369,10 @@ fn process_inherits_what_is_listed_and_nothing_else() {
                 .expect("a value")
         );
         let refused = most.inherit(file()).spawn(|| (), ());
-        assert!(matches!(refused, Err(SpawnError::Os(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(SpawnError::Setup { .. })),
+            "{refused:?}"
+        );
     });
 }
 

@@ -57,6 +57,7 @@ fn member(work: Work, generations: u32, by_exec: bool, lock: Shared<Lock<u32>>) 
         let arguments = (work, generations - 1, by_exec, lock.clone());
         drop(builder.spawn(member, arguments).expect("it starts"));
         Zygote::id().into_iter().for_each(say_id);
+        Zygote::spare().into_iter().for_each(say_id);
     }
     say_id(std::process::id());
     match work {
@@ -81,6 +82,7 @@ fn first(how: &str, by_exec: bool) -> ! {
     };
     let _children = WORKS.map(start);
     Zygote::id().into_iter().for_each(say_id);
+    Zygote::spare().into_iter().for_each(say_id);
     let mut line = String::new();
     io::stdin().read_line(&mut line).expect("it is open");
     match how {

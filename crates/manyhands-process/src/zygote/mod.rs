@@ -4,21 +4,23 @@ pub(crate) mod server;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manyhands_os::descriptor::poll_readable;
+use manyhands_os::memory::{Map, Memfd};
 use manyhands_os::process::Pidfd;
 use manyhands_os::{Deadline, OsError};
-use manyhands_shm::arena;
+use manyhands_shm::arena::{self, Seat};
 
 use crate::abandoned::{self, Abandoned};
 use crate::callable::Callable;
 use crate::code::Code;
 use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
-use crate::message::{self, Envelope, Preload, TellError, ZygoteReply};
+use crate::message::{self, Preload, TellError, ZygoteReply, ZygoteRequest};
 use crate::spawn::MakeError;
 
 /// This process's zygote; see [`StartMethod::Zygote`](crate::StartMethod::Zygote).
@@ -29,6 +31,21 @@ pub struct Zygote {
     pid: u32,
     /// What its children inherit from it and must have from us.
     surroundings: u64,
+    /// Where the system writes the id of its last fork, in one step with the fork; zero after the
+    /// request.
+    record: Map,
+    /// The seat of the fork that it was asked for, and that was not received.
+    asked: Option<Seat>,
+}
+
+/// A process that the zygote has forked ahead, which waits for an order in its socket; its end leaves
+/// when the other does.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: Pidfd,
+    pub(crate) seat: Seat,
+    pub(crate) socket: OwnedFd,
 }
 
 /// Why a zygote gave no answer.
@@ -36,10 +53,38 @@ pub struct Zygote {
 enum AskError {
     /// It has closed its socket, or ended.
     Gone,
+    /// It says what makes no sense.
+    Nonsense,
+    /// The system refused it a fork.
+    Refused(OsError),
     Spawn(SpawnError),
 }
 
-/// How long a zygote that has closed its socket may take to end.
+const SIGKILL: i32 = 9;
+
+/// The bytes of the record's file.
+const RECORD: u64 = 4096;
+
+impl From<TellError> for AskError {
+    fn from(error: TellError) -> Self {
+        match error.is_hang_up() {
+            true => Self::Gone,
+            false => Self::Spawn(error.into()),
+        }
+    }
+}
+
+impl From<AskError> for MakeError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Gone | AskError::Nonsense => Self::ZygoteGone(Exit::Unknown),
+            AskError::Refused(error) => error.into(),
+            AskError::Spawn(error) => error.into(),
+        }
+    }
+}
+
+/// How long a zygote may take to end that was killed or has closed its socket.
 const END_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -105,9 +150,35 @@ impl Zygote {
         client().zygote.as_ref().map(|zygote| zygote.pid)
     }
 
+    /// The process id of the process that was forked ahead and waits to be the next child; `None`
+    /// while there is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_process::{Process, Zygote};
+    ///
+    /// assert_eq!(Zygote::spare(), None);
+    /// Process::spawn(|| (), ())?.join()?;
+    /// let next = loop {
+    ///     if let Some(next) = Zygote::spare() {
+    ///         break next;
+    ///     }
+    ///     std::thread::yield_now();
+    /// };
+    /// assert_eq!(Process::spawn(|| (), ())?.id(), next);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spare() -> Option<u32> {
+        client().zygote.as_ref()?.unreceived()
+    }
+
     fn start(preloads: &[Code], deadline: Deadline) -> Result<Self, MakeError> {
         let arena = arena::family().map_err(SpawnError::from)?;
         let (socket, theirs) = entry::socket_pair()?;
+        let file = Memfd::create("manyhands-zygote", RECORD)?;
+        file.reserve(0, RECORD).map_err(|_| no_record())?;
+        let record = Map::shared(&file)?;
         let surroundings = surroundings();
         let pid = entry::start_image(Role::Zygote, theirs.as_fd(), &[])?;
         drop(theirs);
@@ -116,36 +187,85 @@ impl Zygote {
             process: Pidfd::open(pid)?,
             pid,
             surroundings,
+            record,
+            asked: None,
         };
-        let preloads: Vec<Preload> = preloads.iter().copied().map(Preload::of).collect();
-        let told = message::tell(zygote.socket.as_fd(), &preloads, &[arena.as_fd()]);
-        match zygote.answer(told, deadline) {
+        let preloads = preloads.iter().copied().map(Preload::of).collect();
+        let request = ZygoteRequest::Preload(preloads);
+        let descriptors = [arena.as_fd(), file.as_fd()];
+        let told = message::tell(zygote.socket.as_fd(), &request, &descriptors);
+        let answered = told
+            .map_err(AskError::from)
+            .and_then(|()| zygote.answer(deadline));
+        match answered {
             Ok((ZygoteReply::Ready, _)) => Ok(zygote),
             Ok((ZygoteReply::PreloadFailed(reason), _)) => {
-                zygote.close();
+                zygote.end();
                 Err(MakeError::Spawn(SpawnError::Preload { reason }))
             }
             Ok(_) => Err(zygote.replace()),
             Err(AskError::Gone) => Err(zygote.gone()),
-            Err(AskError::Spawn(error)) => {
-                zygote.close();
-                Err(MakeError::Spawn(error))
+            Err(error) => {
+                zygote.end();
+                Err(error.into())
             }
         }
     }
 
-    /// Waits for the answer to a message, if it was sent.
-    fn answer(
-        &self,
-        told: Result<(), TellError>,
-        deadline: Deadline,
-    ) -> Result<(ZygoteReply, Vec<OwnedFd>), AskError> {
-        match told {
-            Ok(()) => {}
-            Err(TellError::Os(error)) if is_hang_up(&error) => return Err(AskError::Gone),
-            Err(error) => return Err(AskError::Spawn(error.into())),
+    /// Asks for a fork, unless one is on its way; whether that was so.
+    fn ask(&mut self) -> Result<(Seat, bool), AskError> {
+        if let Some(seat) = self.asked {
+            return Ok((seat, true));
         }
-        // Its children have its end of the socket too until they close it, so its own end shows
+        let arena = arena::family().map_err(|e| AskError::Spawn(e.into()))?;
+        let seat = arena
+            .reserve_seat()
+            .map_err(|e| AskError::Spawn(e.into()))?;
+        self.asked = Some(seat);
+        // Relaxed: the message comes behind.
+        self.record.word().store(0, Relaxed);
+        let told = message::tell(self.socket.as_fd(), &ZygoteRequest::Fork(seat), &[]);
+        told.map_err(AskError::from)?;
+        Ok((seat, false))
+    }
+
+    /// Receives the fork that waits, or has one made.
+    fn receive(&mut self, deadline: Deadline) -> Result<Spare, AskError> {
+        loop {
+            let (seat, was_asked) = self.ask()?;
+            let (reply, descriptors) = self.answer(deadline)?;
+            match (reply, <[OwnedFd; 2]>::try_from(descriptors)) {
+                (ZygoteReply::Forked { pid }, Ok([pidfd, socket])) => {
+                    self.asked = None;
+                    return Ok(Spare {
+                        pid,
+                        pidfd: Pidfd::from_fd(pidfd),
+                        seat,
+                        socket,
+                    });
+                }
+                // That was at the last request; things may be better now.
+                (ZygoteReply::Refused { .. }, _) if was_asked => self.leave_unreceived(),
+                (ZygoteReply::Refused { errno }, _) => {
+                    self.leave_unreceived();
+                    let refused = io::Error::from_raw_os_error(errno);
+                    return Err(AskError::Refused(OsError::new("clone3", refused)));
+                }
+                _ => return Err(AskError::Nonsense),
+            }
+        }
+    }
+
+    /// The fork that is on its way.
+    fn unreceived(&self) -> Option<u32> {
+        // Relaxed: the number stands for itself.
+        let pid = self.record.word().load(Relaxed);
+        (self.asked.is_some() && pid != 0).then_some(pid)
+    }
+
+    /// Waits for the answer to a message.
+    fn answer(&self, deadline: Deadline) -> Result<(ZygoteReply, Vec<OwnedFd>), AskError> {
+        // Its forks have its end of the socket too until they close it, so its own end shows
         // first in the pidfd.
         let ready = poll_readable(&[self.socket.as_fd(), self.process.as_fd()], deadline)
             .map_err(|error| AskError::Spawn(error.into()))?;
@@ -157,25 +277,49 @@ impl Zygote {
     }
 
     /// It has ended, or is about to: takes its status.
-    fn gone(self) -> MakeError {
+    fn gone(mut self) -> MakeError {
         let ended = self.process.wait(Deadline::after(END_TIME));
         let Ok(Some(status)) = ended else {
             return self.replace();
         };
+        self.leave_unreceived();
         MakeError::ZygoteGone(Exit::of_zygote(status))
     }
 
     /// What it says makes no sense: the next one starts afresh.
     fn replace(self) -> MakeError {
-        self.kill();
+        self.end();
         MakeError::ZygoteGone(Exit::Unknown)
     }
 
-    /// Lets it end, which it does when its socket does, and leaves its status to be taken.
-    fn close(self) {
+    /// Ends it. It holds nothing that could be lost, wherever it is.
+    fn end(mut self) {
+        // One that has ended feels nothing.
+        let _ = self.process.signal(SIGKILL);
+        // After its end it forks no more.
+        let _ = self.process.wait_end(Deadline::after(END_TIME));
+        self.leave_unreceived();
         let pidfd = Arc::new(self.process);
-        drop(self.socket);
-        abandoned::leave(Abandoned { pidfd, place: None });
+        abandoned::leave(Abandoned {
+            pidfd,
+            seat: None,
+            page: None,
+        });
+    }
+
+    /// Leaves the fork that was not received, whose socket nobody has any more, to end by itself. The
+    /// zygote makes none now.
+    fn leave_unreceived(&mut self) {
+        let pid = self.unreceived();
+        let Some(seat) = self.asked.take() else {
+            return;
+        };
+        // Its status may have been taken by a stranger; then there is nothing, or somebody else's
+        // process, whose status is not given out.
+        match pid.and_then(|pid| Pidfd::open(pid).ok()) {
+            Some(pidfd) => leave(pidfd, seat),
+            None => abandoned::release(seat),
+        }
     }
 
     fn is_fit(&self) -> bool {
@@ -183,51 +327,70 @@ impl Zygote {
     }
 }
 
-/// Has the zygote fork a child that gets the order with its descriptors, the first of which is the
-/// socket that it answers in; starts the zygote if need be.
-pub(crate) fn fork(
-    order: &Envelope,
-    descriptors: &[BorrowedFd<'_>],
-    deadline: Deadline,
-) -> Result<(u32, Pidfd), MakeError> {
-    let mut client = client();
-    client.has_started = true;
-    if let Some(unfit) = client.zygote.take_if(|zygote| !zygote.is_fit()) {
-        unfit.close();
+impl Spare {
+    /// It has ended before it was sent an order: takes its status.
+    pub(crate) fn gone(self) -> MakeError {
+        let ended = self.pidfd.wait(Deadline::after(END_TIME));
+        if let Ok(Some(status)) = ended {
+            abandoned::release(self.seat);
+            return MakeError::SpareGone(Exit::of_zygote(status));
+        }
+        self.leave();
+        MakeError::SpareGone(Exit::Unknown)
     }
-    let zygote = match client.zygote.take() {
-        Some(zygote) => zygote,
-        None => Zygote::start(&client.preloads, deadline)?,
-    };
-    let told = message::order(zygote.socket.as_fd(), order, descriptors);
-    if let Err(error @ TellError::TooLong) = told {
-        // The zygote has heard nothing.
-        client.zygote = Some(zygote);
-        return Err(SpawnError::from(error).into());
-    }
-    match zygote.answer(told, deadline) {
-        Ok((ZygoteReply::Started { pid }, mut descriptors)) if !descriptors.is_empty() => {
-            client.zygote = Some(zygote);
-            Ok((pid, Pidfd::from_fd(descriptors.swap_remove(0))))
-        }
-        Ok((ZygoteReply::Refused { errno }, _)) => {
-            client.zygote = Some(zygote);
-            let refused = io::Error::from_raw_os_error(errno);
-            Err(OsError::new("clone3", refused).into())
-        }
-        Ok(_) => Err(zygote.replace()),
-        Err(AskError::Gone) => Err(zygote.gone()),
-        // It says nothing in time: the next one starts afresh.
-        Err(AskError::Spawn(error)) => {
-            zygote.kill();
-            Err(MakeError::Spawn(error))
-        }
+
+    /// Leaves it, so that it ends.
+    pub(crate) fn leave(self) {
+        drop(self.socket);
+        leave(self.pidfd, self.seat);
     }
 }
 
-fn is_hang_up(error: &OsError) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset};
-    matches!(error.source.kind(), BrokenPipe | ConnectionReset)
+/// Leaves a process that has a seat, and was sent no order that it will do.
+fn leave(pidfd: Pidfd, seat: Seat) {
+    abandoned::leave(Abandoned {
+        pidfd: Arc::new(pidfd),
+        seat: Some(seat),
+        page: None,
+    });
+}
+
+/// Takes the process that was forked ahead; starts the zygote if need be.
+pub(crate) fn take(deadline: Deadline) -> Result<Spare, MakeError> {
+    let mut client = client();
+    client.has_started = true;
+    if let Some(unfit) = client.zygote.take_if(|zygote| !zygote.is_fit()) {
+        unfit.end();
+    }
+    let mut zygote = match client.zygote.take() {
+        Some(zygote) => zygote,
+        None => Zygote::start(&client.preloads, deadline)?,
+    };
+    let outcome = zygote.receive(deadline);
+    match outcome {
+        Ok(_) | Err(AskError::Refused(_)) => client.zygote = Some(zygote),
+        Err(AskError::Gone) => return Err(zygote.gone()),
+        Err(AskError::Nonsense) => return Err(zygote.replace()),
+        // It says nothing in time: the next one starts afresh.
+        Err(AskError::Spawn(_)) => zygote.end(),
+    }
+    outcome.map_err(MakeError::from)
+}
+
+/// Has the zygote fork the next process meanwhile.
+pub(crate) fn ask_for_next() {
+    // Somebody who has the lock takes one, and asks afterwards.
+    if let Ok(mut client) = CLIENT.try_lock()
+        && let Some(zygote) = &mut client.zygote
+    {
+        // One that is gone shows when the next process is taken.
+        let _ = zygote.ask();
+    }
+}
+
+fn no_record() -> SpawnError {
+    let full = io::Error::from(io::ErrorKind::OutOfMemory);
+    OsError::new("fallocate", full).into()
 }
 
 /// A hash of the environment and the working directory, which a fork of the zygote has from the
@@ -239,13 +402,4 @@ fn surroundings() -> u64 {
     }
     std::env::current_dir().ok().hash(&mut hasher);
     hasher.finish()
-}
-
-impl Zygote {
-    fn kill(self) {
-        const SIGKILL: i32 = 9;
-        // One that has ended feels nothing.
-        let _ = self.process.signal(SIGKILL);
-        self.close();
-    }
 }

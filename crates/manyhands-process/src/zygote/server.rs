@@ -1,50 +1,43 @@
 //! The zygote's own life: preload, then fork on demand until the parent is gone.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use manyhands_os::OsError;
+use manyhands_os::memory::{Map, Memfd};
 use manyhands_os::start::{self, Fork};
 use manyhands_shm::arena;
 
 use crate::child;
-use crate::message::{self, Preload, RawOrder, ZygoteReply};
+use crate::entry;
+use crate::message::{self, Preload, ZygoteReply, ZygoteRequest};
 use crate::panics::run_caught;
 
 /// Serves until the parent closes the socket, by ending if not before.
 pub(crate) fn main(socket: OwnedFd) -> ! {
     // An interrupt from the keyboard is for the parent and its children.
     let interrupts = start::ignore_interrupts();
-    let Some((preloads, arena)) = message::hear::<Vec<Preload>>(socket.as_fd()) else {
+    let Some((ZygoteRequest::Preload(preloads), descriptors)) = message::hear(socket.as_fd())
+    else {
         start::exit_at_once(0);
     };
-    let ready = match preload(preloads, arena) {
-        Ok(()) => ZygoteReply::Ready,
-        Err(reason) => ZygoteReply::PreloadFailed(reason),
+    let (ready, record) = match preload(preloads, descriptors) {
+        Ok(record) => (ZygoteReply::Ready, Some(record)),
+        Err(reason) => (ZygoteReply::PreloadFailed(reason), None),
     };
-    let is_ready = matches!(ready, ZygoteReply::Ready);
-    if message::tell(socket.as_fd(), &ready, &[]).is_err() || !is_ready {
+    let told = message::tell(socket.as_fd(), &ready, &[]);
+    let (Some(record), Ok(())) = (record, told) else {
         start::exit_at_once(0);
-    }
-    let mut order = RawOrder::new();
-    loop {
-        let Some(descriptors) = order.hear(socket.as_fd()) else {
-            start::exit_at_once(0);
-        };
-        // SAFETY: one thread only: this one is all that the program had when its constructor was
-        // called, and `preload` has checked that no function left another.
-        match unsafe { start::fork_sibling() } {
-            Ok(Fork::New) => {
-                // Before anything else: the parent must see the end of this socket when the
-                // zygote ends.
+    };
+    // A parent that is gone, or that needs no zygote any more, closes the socket.
+    while let Some((ZygoteRequest::Fork(seat), _)) = message::hear(socket.as_fd()) {
+        match fork(&record, socket.as_fd()) {
+            Ok(None) => {}
+            Ok(Some(of_fork)) => {
+                // Before anything else: the parent must see the end of this socket when the zygote
+                // ends.
                 drop(socket);
-                interrupts.restore();
-                child::start_as_fork(&order, descriptors)
-            }
-            Ok(Fork::Original { pid, pidfd }) => {
-                drop(descriptors);
-                let reply = ZygoteReply::Started { pid };
-                // A parent that is gone shows at the next request.
-                let _ = message::tell(socket.as_fd(), &reply, &[pidfd.as_fd()]);
+                child::start_as_fork(of_fork, interrupts, seat)
             }
             Err(error) => {
                 let errno = error.source.raw_os_error().unwrap_or(0);
@@ -52,9 +45,27 @@ pub(crate) fn main(socket: OwnedFd) -> ! {
             }
         }
     }
+    start::exit_at_once(0)
 }
 
-fn preload(preloads: Vec<Preload>, arena: Vec<OwnedFd>) -> Result<(), String> {
+/// Forks, and tells the parent; in the fork, returns the socket that its order will come in.
+fn fork(record: &Map, socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, OsError> {
+    let (ours, theirs) = entry::socket_pair()?;
+    // SAFETY: one thread only: this one is all that the program had when its constructor was
+    // called, and `preload` has checked that no function left another.
+    match unsafe { start::fork_sibling(record.word()) }? {
+        Fork::New => Ok(Some(theirs)),
+        Fork::Original { pid, pidfd } => {
+            let reply = ZygoteReply::Forked { pid };
+            // A parent that is gone shows at the next request.
+            let _ = message::tell(socket, &reply, &[pidfd.as_fd(), ours.as_fd()]);
+            Ok(None)
+        }
+    }
+}
+
+/// Gets everything ready that is the same in all children; gives the record of forks.
+fn preload(preloads: Vec<Preload>, descriptors: Vec<OwnedFd>) -> Result<Map, String> {
     for preload in preloads {
         let function = preload.resolve()?;
         let arguments = [];
@@ -71,7 +82,9 @@ fn preload(preloads: Vec<Preload>, arena: Vec<OwnedFd>) -> Result<(), String> {
         Some(count) => return Err(format!("{} threads were left behind", count - 1)),
         None => return Err("/proc is not there to count threads".to_owned()),
     }
-    let arena = arena.into_iter().next().ok_or("no arena came")?;
+    let [arena, record] = <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| "no arena came")?;
     arena::prepare(arena).map_err(|e| e.to_string())?;
-    child::prepare_in_zygote().map_err(|e| e.to_string())
+    child::prepare_in_zygote().map_err(|e| e.to_string())?;
+    let record = Memfd::from_fd(record).map_err(|e| e.to_string())?;
+    Map::shared(&record).map_err(|e| e.to_string())
 }

@@ -310,8 +310,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Called by the keeper when the parent's life has ended.
-fn end_with_parent() {
+/// Kills this process: what [`Arena::follow`] does when there is nothing else to do.
+pub fn end_with_parent() {
     const SIGKILL: i32 = 9;
     // Not `exit`: its handlers may wait for a thread that waits for the parent. The kill does not
     // return; abort is for a system that refuses it.
