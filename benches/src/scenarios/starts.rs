@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use manyhands_channel::{Connection, Pipe};
 use manyhands_process::{Process, StartMethod};
+use manyhands_sync::Event;
 
 use super::processes::{add_one, said};
 use crate::bare_zygote::BareZygote;
@@ -15,6 +16,9 @@ const TRUE: &str = "true";
 /// This one, which is larger than most; the argument is one that it does not know.
 const THIS: &str = "/proc/self/exe";
 const REFUSED: &str = "--nothing";
+
+/// So much time is between two starts of a program that does not start processes in a row.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// How much a parent has touched, in the scenario of its name.
 const MUCH: usize = 8 << 30;
@@ -30,7 +34,17 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             name: "process started and joined, x 50, with a value",
             count: 50,
             rounds: 15,
-            contenders: vec![by_zygote(), bare("bare clone3 zygote")],
+            contenders: vec![by_zygote(), bare("bare clone3 zygote", Duration::ZERO)],
+            limit: Some(1.5),
+        },
+        Scenario {
+            name: "process started and joined, x 50, 2 ms between",
+            count: 50,
+            rounds: 15,
+            contenders: vec![
+                start("Process, Zygote", StartMethod::Zygote, PAUSE),
+                bare("bare clone3 zygote", PAUSE),
+            ],
             limit: Some(1.5),
         },
         Scenario {
@@ -39,7 +53,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             rounds: 15,
             contenders: vec![
                 by_zygote(),
-                start("Process, Exec", StartMethod::Exec),
+                start("Process, Exec", StartMethod::Exec, Duration::ZERO),
                 command("std Command, this program", THIS, REFUSED),
                 command("std Command, `true`", TRUE, ""),
             ],
@@ -60,17 +74,30 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 
 /// For other files: a process with its value, from the zygote.
 pub(crate) fn by_zygote() -> Contender {
-    start("Process, Zygote", StartMethod::Zygote)
+    start("Process, Zygote", StartMethod::Zygote, Duration::ZERO)
 }
 
-fn start(name: &'static str, method: StartMethod) -> Contender {
+fn start(name: &'static str, method: StartMethod, pause: Duration) -> Contender {
     Contender::new(name, Role::Ours, move |count| {
-        let start = Instant::now();
-        for number in 0..count {
-            start_one(method, number)?;
-        }
-        Ok(start.elapsed())
+        one_by_one(count, pause, |number| start_one(method, number))
     })
+}
+
+/// How long `call` takes so many times, without the pauses between.
+fn one_by_one(
+    count: u64,
+    pause: Duration,
+    mut call: impl FnMut(u64) -> Result<(), Broken>,
+) -> Result<Duration, Broken> {
+    let nobody = Event::new();
+    let mut taken = Duration::ZERO;
+    for number in 0..count {
+        let _ = nobody.wait_timeout(pause);
+        let start = Instant::now();
+        call(number)?;
+        taken += start.elapsed();
+    }
+    Ok(taken)
 }
 
 fn start_one(method: StartMethod, number: u64) -> Result<(), Broken> {
@@ -82,20 +109,19 @@ fn start_one(method: StartMethod, number: u64) -> Result<(), Broken> {
     Ok(())
 }
 
-fn bare(name: &'static str) -> Contender {
+fn bare(name: &'static str, pause: Duration) -> Contender {
     let mut zygote = None;
     Contender::new(name, Role::Peer, move |count| {
         let zygote = match &zygote {
             Some(zygote) => zygote,
             None => zygote.insert(BareZygote::start().map_err(|e| said(&e))?),
         };
-        let start = Instant::now();
-        for number in 0..count {
-            if zygote.add_one(number).map_err(|e| said(&e))? != number + 1 {
-                return Err("gave another value".to_owned());
+        one_by_one(count, pause, |number| {
+            match zygote.add_one(number).map_err(|e| said(&e))? == number + 1 {
+                true => Ok(()),
+                false => Err("gave another value".to_owned()),
             }
-        }
-        Ok(start.elapsed())
+        })
     })
 }
 
