@@ -1,11 +1,21 @@
 //! What CPython's own tests ask of processes, by the numbers in `docs/python-map.md`; others bear their
 //! number in the file of their subject.
 
+use std::env;
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 
+use manyhands_os::process::Pidfd;
 use manyhands_process::{Exit, Process, StartMethod, cpu_count};
+use manyhands_shm::Shared;
+use manyhands_sync::Event;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use serde::{Deserialize, Serialize};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
 
@@ -44,6 +54,111 @@ fn process_15_hundred_at_once_end_well_and_hundred_end_when_told_at_once() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn process_16_parents_copies_of_the_arguments_are_gone_when_the_function_runs() {
+    static DROPPED: AtomicU32 = AtomicU32::new(0);
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Counted(u32);
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Relaxed);
+        }
+    }
+    for (before, method) in (0..).zip(METHODS) {
+        let release = Shared::new(Event::new()).expect("space");
+        let wait = |counted: Counted, release: Shared<Event>| {
+            release.wait();
+            counted.0
+        };
+        let builder = Process::builder().start_method(method);
+        let arguments = (Counted(7), release.clone());
+        let mut process = builder.spawn(wait, arguments).expect("it starts");
+        assert_eq!(DROPPED.load(Relaxed), before + 1);
+        release.set();
+        assert_eq!(process.join().expect("a value"), 7);
+    }
+}
+
+#[test]
+fn process_18_open_descriptor_of_the_parent_is_not_open_in_the_child() {
+    let file = fs::File::open("/proc/self/comm").expect("it is there");
+    // As C code opens files.
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).expect("it is open");
+    let has = |number: i32| {
+        let target = fs::read_link(format!("/proc/self/fd/{number}"));
+        target.is_ok_and(|target| target.ends_with("comm"))
+    };
+    assert!(has(file.as_raw_fd()));
+    for method in METHODS {
+        let builder = Process::builder().start_method(method);
+        let mut process = builder.spawn(has, (file.as_raw_fd(),)).expect("it starts");
+        assert!(!process.join().expect("a value"), "{method:?}");
+    }
+}
+
+/// The process in the middle has a handler for interrupts, which leaves them to its parent.
+#[test]
+fn process_27_join_survives_signals() {
+    fn join_one(is_there: Shared<Event>, release: Shared<Event>) -> u32 {
+        let wait = |release: Shared<Event>| {
+            release.wait();
+            7
+        };
+        let mut process = Process::spawn(wait, (release,)).expect("it starts");
+        is_there.set();
+        process.join().expect("a value")
+    }
+    let event = || Shared::new(Event::new()).expect("space");
+    let (is_there, release) = (event(), event());
+    let arguments = (is_there.clone(), release.clone());
+    let mut process = Process::spawn(join_one, arguments).expect("it starts");
+    is_there.wait();
+    let pidfd = Pidfd::open(process.id()).expect("it runs");
+    for _ in 0..500 {
+        pidfd.signal(2).expect("it is sent");
+        thread::yield_now();
+    }
+    release.set();
+    assert_eq!(process.join().expect("a value"), 7);
+}
+
+#[test]
+fn process_37_grandchildren_have_environment_and_arguments_of_their_parents() {
+    type Place = (Option<String>, Vec<String>);
+    fn place() -> Place {
+        let variable = env::var("MANYHANDS_TEST_FLAG").ok();
+        (variable, env::args().take(1).collect())
+    }
+    fn ask_child(by_exec: bool) -> Place {
+        let builder = Process::builder().start_method(METHODS[usize::from(!by_exec)]);
+        let mut process = builder.spawn(place, ()).expect("it starts");
+        process.join().expect("a value")
+    }
+    for method in METHODS {
+        let builder = Process::builder().start_method(method);
+        let builder = builder.env("MANYHANDS_TEST_FLAG", "on");
+        let by_exec = method == StartMethod::Exec;
+        let mut process = builder.spawn(ask_child, (by_exec,)).expect("it starts");
+        let (flag, program) = process.join().expect("a value");
+        assert_eq!((flag.as_deref(), program), (Some("on"), place().1));
+    }
+}
+
+#[test]
+fn thread_27_sixteen_threads_that_each_start_a_process_and_wait_for_it() {
+    let start = |number: u32| {
+        let method = METHODS[number as usize % 2];
+        let builder = Process::builder().start_method(method);
+        let mut process = builder.spawn(|n: u32| n + 1, (number,)).expect("it starts");
+        assert_eq!(process.join().expect("a value"), number + 1);
+    };
+    thread::scope(|threads| {
+        for number in 0..16 {
+            threads.spawn(move || start(number));
+        }
+    });
 }
 
 #[test]
