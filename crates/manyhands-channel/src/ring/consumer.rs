@@ -198,7 +198,9 @@ impl Consumer {
         if !self.endpoint.is_ours() {
             return Err(RecvError::Moved);
         }
-        self.copy_out();
+        if self.message.is_in_place {
+            self.copy_out();
+        }
         while self.message.last.is_none() {
             if let Some(record) = self.next(patience)? {
                 self.collect(record)?;
@@ -229,6 +231,7 @@ impl Consumer {
     }
 
     /// Copies a message that was shown in the ring, by somebody who has forgotten it there.
+    #[cold]
     fn copy_out(&mut self) {
         if let Some(record) = self.message.last.filter(|_| self.message.is_in_place) {
             self.reader.append(record, &mut self.message.bytes);
@@ -237,6 +240,7 @@ impl Consumer {
     }
 
     /// The next record, or `None` after a wait; looks at the peer only when there is none.
+    #[inline]
     fn next(&mut self, patience: Patience) -> Result<Option<Record>, RecvError> {
         if let Some(record) = self.look()? {
             return Ok(Some(record));
@@ -297,6 +301,7 @@ impl Consumer {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn release_message(&mut self) {
         self.message.begun = false;
         self.message.is_in_place = false;

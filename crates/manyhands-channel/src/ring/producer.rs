@@ -232,6 +232,7 @@ impl Producer {
     }
 
     /// Waits for `wanted` free bytes; returns how many there are.
+    #[inline]
     pub(super) fn make_room(&mut self, wanted: u64, patience: Patience) -> Result<u64, SendError> {
         loop {
             let peer = self.check()?;
@@ -259,6 +260,7 @@ impl Producer {
         self.publish(pending);
     }
 
+    #[inline]
     pub(super) fn publish(&mut self, pending: Pending) {
         self.writer.publish(pending);
         self.ring_bell();
