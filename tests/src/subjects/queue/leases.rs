@@ -265,7 +265,11 @@ impl Subject for Case {
         PEERS
     }
 
+    /// Who waits goes through a thousand boundaries or more, each after all before it.
     fn stride(&self) -> u32 {
+        if self.first == First::LeasedByHolder {
+            return 13;
+        }
         match self.act {
             Act::Lease | Act::Get => 5,
             Act::Commit | Act::GiveBack | Act::ShutDown => 1,
