@@ -212,7 +212,7 @@ impl Zygote {
         }
     }
 
-    /// Asks for a fork, unless one is on its way; whether that was so.
+    /// Asks for a fork, unless one is on its way: its seat, and whether it was.
     fn ask(&mut self) -> Result<(Seat, bool), AskError> {
         if let Some(seat) = self.asked {
             return Ok((seat, true));
@@ -225,8 +225,14 @@ impl Zygote {
         // Relaxed: the message comes behind.
         self.record.word().store(0, Relaxed);
         let told = message::tell(self.socket.as_fd(), &ZygoteRequest::Fork(seat), &[]);
-        told.map_err(AskError::from)?;
-        Ok((seat, false))
+        match told {
+            Ok(()) => Ok((seat, false)),
+            // Nothing is on its way, so nobody may wait for it.
+            Err(error) => {
+                self.leave_unreceived();
+                Err(error.into())
+            }
+        }
     }
 
     /// Receives the fork that waits, or has one made.
