@@ -38,8 +38,8 @@ pub struct Zygote {
     asked: Option<Seat>,
 }
 
-/// A process that the zygote has forked ahead, which waits for an order in its socket; its end leaves
-/// when the other does.
+/// A process that reads its order in its socket, and leaves when the other end is closed before: one that
+/// the zygote has forked ahead, or a fresh image.
 #[derive(Debug)]
 pub(crate) struct Spare {
     pub(crate) pid: u32,
