@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg,
     sendmsg, socketpair,
 };
 
@@ -95,6 +95,43 @@ pub fn receive(
         return Err(OsError::new("recvmsg", Errno::MSGSIZE));
     }
     Ok((received.len, received.descriptors))
+}
+
+/// Waits for one message and receives it, into a buffer of its length; no bytes mean that the peer closed.
+///
+/// # Errors
+///
+/// As [`receive`]; a message of more than `most` bytes is left where it is.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_os::descriptor::{receive_whole, send, seqpacket_pair};
+/// use std::os::fd::AsFd;
+///
+/// let (here, there) = seqpacket_pair()?;
+/// send(here.as_fd(), b"four", &[])?;
+/// assert!(receive_whole(there.as_fd(), 3).is_err());
+/// assert_eq!(receive_whole(there.as_fd(), 4)?.0, b"four");
+/// drop(here);
+/// assert_eq!(receive_whole(there.as_fd(), 4)?.0, b"");
+/// # Ok::<(), manyhands_os::OsError>(())
+/// ```
+pub fn receive_whole(
+    socket: BorrowedFd<'_>,
+    most: usize,
+) -> Result<(Vec<u8>, Vec<OwnedFd>), OsError> {
+    // The length is the whole one, however little was asked for.
+    let look = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let (_, len) = rustix::io::retry_on_intr(|| recv(socket, &mut [0; 0], look))
+        .map_err(|e| OsError::new("recv", e))?;
+    if len > most {
+        return Err(OsError::new("recv", Errno::MSGSIZE));
+    }
+    let mut bytes = vec![0; len];
+    let (len, descriptors) = receive(socket, &mut bytes)?;
+    bytes.truncate(len);
+    Ok((bytes, descriptors))
 }
 
 /// What one look at a stream of bytes brought.

@@ -19,6 +19,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal,
     test_kill_process, waitid,
 };
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::Deadline;
 use crate::descriptor::is_readable;
@@ -386,6 +387,47 @@ pub(crate) fn become_another() {
     INCARNATION.fetch_add(1, Relaxed);
 }
 
+/// A moment right before a fork, by which the child knows its start time without asking.
+///
+/// The kernel takes the start from the clock during the fork, and `/proc` tells it in ticks. When the
+/// fork began and the child runs in one and the same tick, it is that one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BeforeFork(u64);
+
+impl BeforeFork {
+    pub(crate) fn now() -> Self {
+        Self(since_boot())
+    }
+
+    /// In the child: keeps its identity, if the tick is beyond doubt; else it is looked up when needed.
+    pub(crate) fn note_identity(self) {
+        if let Some(start_time) = tick_of(self.0, since_boot()) {
+            let pid = std::process::id();
+            // Relaxed: as in `identity_word`.
+            IDENTITY.store(Identity { pid, start_time }.pack(), Relaxed);
+        }
+    }
+}
+
+/// A tick of `/proc`, in nanoseconds.
+const TICK: u64 = 10_000_000;
+/// How far the clock that a program reads may be from the kernel's at that time, in nanoseconds: more
+/// than it ever is.
+const DOUBT: u64 = 10_000;
+
+/// The tick that both times lie in.
+fn tick_of(before: u64, after: u64) -> Option<u64> {
+    let first = before.saturating_sub(DOUBT) / TICK;
+    let last = after.saturating_add(DOUBT) / TICK;
+    (first == last).then_some(first)
+}
+
+/// What the kernel reads as the start of a process: `CLOCK_BOOTTIME`, in nanoseconds.
+fn since_boot() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 #[cfg(test)]
 #[allow(
     clippy::zombie_processes,
@@ -429,6 +471,13 @@ mod tests {
             ..Identity::current()
         };
         assert!(earlier.has_ended());
+    }
+
+    #[test]
+    fn tick_is_known_only_where_both_times_are_well_inside() {
+        assert_eq!(tick_of(3 * TICK + DOUBT, 4 * TICK - DOUBT - 1), Some(3));
+        assert_eq!(tick_of(3 * TICK + DOUBT - 1, 3 * TICK + DOUBT), None);
+        assert_eq!(tick_of(3 * TICK + DOUBT, 4 * TICK - DOUBT), None);
     }
 
     #[test]

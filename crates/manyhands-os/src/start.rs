@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicU32;
 use std::{fs, io, ptr};
 
 use crate::error::OsError;
+use crate::process::BeforeFork;
 use crate::robust;
 
 /// The link to the file that this process runs, whatever became of its name.
@@ -236,6 +237,7 @@ pub unsafe fn fork_sibling(record: &AtomicU32) -> Result<Fork, OsError> {
     request.pidfd = (&raw mut pidfd).expose_provenance() as u64;
     request.parent_tid = record.as_ptr().expose_provenance() as u64;
     request.child_tid = thread_id_place.expose_provenance() as u64;
+    let before = BeforeFork::now();
     // `exit_signal` stays zero: with `CLONE_PARENT` the kernel takes the caller's own.
     //
     // SAFETY: memory is copied and not shared (no CLONE_VM), so both sides go on from here with
@@ -252,6 +254,7 @@ pub unsafe fn fork_sibling(record: &AtomicU32) -> Result<Fork, OsError> {
     match code {
         0 => {
             robust::adopt_after_clone();
+            before.note_identity();
             Ok(Fork::New)
         }
         pid if pid > 0 => Ok(Fork::Original {

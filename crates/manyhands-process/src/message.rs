@@ -7,7 +7,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use manyhands_os::descriptor::{receive, send};
+use manyhands_os::descriptor::{receive_whole, send};
 use manyhands_os::image;
 use manyhands_shm::Region;
 use manyhands_shm::arena::Seat;
@@ -24,8 +24,7 @@ use crate::settings::Settings;
 
 /// No message is longer: paths and names are the only parts of open length.
 const LONGEST: usize = 16 << 10;
-/// No order is longer: it may hold an environment. As long as this, the buffer is fresh memory, of
-/// which only the pages are touched that are written.
+/// No order is longer: it may hold an environment.
 const LONGEST_ORDER: usize = 160 << 10;
 
 /// The outer layer of an order.
@@ -188,17 +187,14 @@ impl From<TellError> for SpawnError {
 
 /// Receives one message; `None` at the end, or when what came is no such message.
 pub(crate) fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<(T, Vec<OwnedFd>)> {
-    let mut buffer = vec![0; LONGEST];
-    let (len, descriptors) = receive(socket, &mut buffer).ok()?;
-    let message = handoff::unpack(buffer.get(..len).filter(|bytes| !bytes.is_empty())?).ok()?;
+    let (bytes, descriptors) = receive_whole(socket, LONGEST).ok()?;
+    let message = handoff::unpack(&bytes).ok()?;
     Some((message, descriptors))
 }
 
 /// Waits for an order, and for the descriptors that come with it; `None` at the socket's end. What
 /// came may be no order.
 pub(crate) fn hear_order(socket: BorrowedFd<'_>) -> Option<(Option<Envelope>, Vec<OwnedFd>)> {
-    let mut buffer = vec![0; LONGEST_ORDER];
-    let (len, descriptors) = receive(socket, &mut buffer).ok()?;
-    let bytes = buffer.get(..len).filter(|bytes| !bytes.is_empty())?;
-    Some((handoff::unpack(bytes).ok(), descriptors))
+    let (bytes, descriptors) = receive_whole(socket, LONGEST_ORDER).ok()?;
+    (!bytes.is_empty()).then(|| (handoff::unpack(&bytes).ok(), descriptors))
 }

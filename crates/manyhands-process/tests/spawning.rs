@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use manyhands_os::process::Identity;
 use manyhands_process::{Process, ProcessError, SpawnError, StartMethod, in_child, task};
 use manyhands_shm::Shared;
 use serde::{Deserialize, Serialize};
@@ -299,5 +300,22 @@ fn process_with_a_childs_marks_but_no_parent_ends_at_once() {
             "{mark}: {output:?}"
         );
         assert!(output.stdout.is_empty(), "it ran tests: {output:?}");
+    }
+}
+
+#[test]
+fn every_process_knows_its_identity_as_the_system_tells_it() {
+    // A fork reckons it from the clock where it can, and a start falls into any part of a tick.
+    for method in METHODS.into_iter().chain([StartMethod::Zygote; 60]) {
+        let look = || {
+            let told = Identity::of(std::process::id());
+            (Identity::current().pack(), told.map(Identity::pack))
+        };
+        let mut process = Process::builder()
+            .start_method(method)
+            .spawn(look, ())
+            .expect("it starts");
+        let (own, told) = process.join().expect("a value");
+        assert_eq!(Some(own), told);
     }
 }
