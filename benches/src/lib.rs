@@ -78,14 +78,27 @@ pub struct Scenario {
     pub limit: Option<f64>,
 }
 
+/// What a contender needed.
+#[derive(Clone, Debug)]
+pub struct Time {
+    /// Name of the contender.
+    pub name: &'static str,
+    /// From the contender.
+    pub role: Role,
+    /// For one operation, in nanoseconds.
+    pub figure: Figure,
+    /// The first of ours to this one, round by round; of peers only.
+    pub ratio: Option<Figure>,
+}
+
 /// What a scenario gave.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Name of the scenario.
     pub name: &'static str,
-    /// Each contender with its time for one operation.
-    pub times: Vec<(&'static str, Role, Figure)>,
-    /// Ours to the first peer, round by round; none where there is no peer.
+    /// All contenders.
+    pub times: Vec<Time>,
+    /// Ours to the first peer; none where there is no peer.
     pub ratio: Option<Figure>,
     /// From the scenario.
     pub limit: Option<f64>,
@@ -131,22 +144,21 @@ pub fn measure(scenario: &mut Scenario) -> Result<Outcome, Broken> {
             times.push(took.as_secs_f64() * 1e9 / scenario.count as f64);
         }
     }
-    let first = |role| {
-        scenario
-            .contenders
-            .iter()
-            .position(|contender| contender.role == role)
+    let all = scenario.contenders.iter();
+    let ours = all.clone().position(|who| who.role == Role::Ours);
+    let ratio = |peer: &[f64]| {
+        let rounds = times[ours?].iter().zip(peer);
+        let ratios: Vec<f64> = rounds.map(|(ours, peer)| ours / peer).collect();
+        Some(Figure::of(&ratios))
     };
-    let ratio = first(Role::Ours)
-        .zip(first(Role::Peer))
-        .map(|(ours, peer)| {
-            let rounds = times[ours].iter().zip(&times[peer]);
-            Figure::of(&rounds.map(|(ours, peer)| ours / peer).collect::<Vec<_>>())
-        });
-    let named = scenario.contenders.iter().zip(&times);
-    let times = named
-        .map(|(who, times)| (who.name, who.role, Figure::of(times)))
-        .collect();
+    let time = |(who, times): (&Contender, &Vec<f64>)| Time {
+        name: who.name,
+        role: who.role,
+        figure: Figure::of(times),
+        ratio: ratio(times).filter(|_| who.role == Role::Peer),
+    };
+    let times: Vec<Time> = all.zip(&times).map(time).collect();
+    let ratio = times.iter().find_map(|time| time.ratio);
     Ok(Outcome {
         name: scenario.name,
         times,
@@ -176,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn ratio_is_ours_to_the_first_peer() {
+    fn ratio_is_ours_to_the_first_peer_and_each_peer_has_its_own() {
         let contenders = vec![
             taking("floor", Role::Floor, 1),
             taking("ours", Role::Ours, 30),
@@ -185,8 +197,10 @@ mod tests {
         ];
         let outcome = measure(&mut scenario(contenders)).unwrap();
         assert!((outcome.ratio.unwrap().median - 3.0).abs() < 1e-9);
+        assert!((outcome.times[3].ratio.unwrap().median - 0.3).abs() < 1e-9);
+        assert!(outcome.times[..2].iter().all(|time| time.ratio.is_none()));
         assert!(outcome.is_over());
-        assert!((outcome.times[1].2.median - 30.0).abs() < 1e-9);
+        assert!((outcome.times[1].figure.median - 30.0).abs() < 1e-9);
     }
 
     #[test]

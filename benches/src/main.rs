@@ -85,8 +85,8 @@ const INTRODUCTION: &str = "\
 # Results
 
 The last table of `cargo xtask bench`: times for one operation, the median of all rounds and half the
-width of their middle half; ratio of the first of ours to the first peer, round by round, the median.
-All from one run. A shared machine: compare within a row, not between days.
+width of their middle half; behind each peer the ratio of the first of ours to it, round by round, the
+median; and in a column of its own that to the first peer. All from one run. A shared machine: compare within a row, not between days.
 ";
 
 fn keep(machine: &str, table: &str) -> std::io::Result<()> {

@@ -1,6 +1,6 @@
 //! The table, as text that is a table in Markdown too.
 
-use crate::{Outcome, Role};
+use crate::{Outcome, Role, Time};
 
 const HEAD: [&str; 6] = ["scenario", "ours", "peers", "floor", "ratio", "limit"];
 
@@ -28,10 +28,8 @@ pub fn draw(outcomes: &[Outcome]) -> String {
 
 fn row(outcome: &Outcome) -> [String; 6] {
     let of = |role: Role| {
-        let times = outcome.times.iter().filter(|(_, who, _)| *who == role);
-        let cells: Vec<String> = times
-            .map(|(name, _, time)| format!("{name} {}", time.time()))
-            .collect();
+        let times = outcome.times.iter().filter(|time| time.role == role);
+        let cells: Vec<String> = times.map(cell).collect();
         if cells.is_empty() {
             "-".to_owned()
         } else {
@@ -57,6 +55,13 @@ fn row(outcome: &Outcome) -> [String; 6] {
     ]
 }
 
+/// A contender with its time, and of a peer what part of that ours takes.
+fn cell(time: &Time) -> String {
+    let ratio = time.ratio.map(|ratio| format!(" (x{})", ratio.ratio()));
+    let ratio = ratio.unwrap_or_default();
+    format!("{} {}{ratio}", time.name, time.figure.time())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,16 +69,22 @@ mod tests {
 
     #[test]
     fn rows_have_the_columns_of_the_head() {
-        let time = |ns: f64| Figure {
-            median: ns,
-            low: ns,
-            high: ns,
+        let figure = |value: f64| Figure {
+            median: value,
+            low: value,
+            high: value,
+        };
+        let ratio = Some(figure(2.0));
+        let time = |name, role, value, ratio| Time {
+            name,
+            role,
+            figure: figure(value),
+            ratio,
         };
         let times = vec![
-            ("Lock", Role::Ours, time(6.0)),
-            ("std", Role::Peer, time(3.0)),
+            time("Lock", Role::Ours, 6.0, None),
+            time("std", Role::Peer, 3.0, ratio),
         ];
-        let ratio = Some(time(2.0));
         let outcome = Outcome {
             name: "lock x 1M",
             times,
@@ -87,7 +98,8 @@ mod tests {
             lines.iter().all(|line| line.len() == lines[0].len()),
             "{text}"
         );
-        assert!(lines[2].contains("Lock 6.00 ns +-0%"), "{text}");
+        assert!(lines[2].contains("Lock 6.00 ns +-0% |"), "{text}");
+        assert!(lines[2].contains("std 3.00 ns +-0% (x2.00)"), "{text}");
         assert!(lines[2].contains("| 2.00  | 1.50 OVER |"), "{text}");
     }
 }

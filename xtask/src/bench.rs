@@ -5,12 +5,17 @@ use std::process::Command;
 use crate::Faults;
 
 /// The package that measures; its program prints the table and keeps it in `benches/RESULTS.md`.
-const MEASURE: [&str; 5] = ["run", "--release", "-p", "manyhands-benches", "--"];
+const MEASURE: [&str; 4] = ["run", "--release", "-p", "manyhands-benches"];
 
-/// Builds what is measured (rescue too, which one scenario starts), then measures.
+/// Builds what is measured (rescue too, which one scenario starts), then measures. Peers that take
+/// long to build are built only if they are asked for.
 pub(crate) fn run(words: &[&str]) -> Result<(), Faults> {
     cargo(&["build", "--release", "-p", "rescue"])?;
     let mut all = MEASURE.to_vec();
+    if words.contains(&"--peers") {
+        all.extend(["--features", "peers"]);
+    }
+    all.push("--");
     all.extend(words);
     cargo(&all)
 }

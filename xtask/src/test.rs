@@ -240,13 +240,16 @@ fn cross(context: &Context) -> Result<(), Faults> {
 }
 
 fn benches(context: &Context) -> Result<(), Faults> {
-    let words = [
+    let mut words = vec![
         "test",
         "--release",
         "--no-fail-fast",
         "-p",
         "manyhands-benches",
     ];
+    if context.long {
+        words.extend(["--features", "peers"]);
+    }
     one(context, "benches", context.cargo(&words))
 }
 

@@ -4,12 +4,14 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 
 use ipc_channel::ipc::{IpcOneShotServer, IpcReceiver, IpcSender};
 use manyhands_channel::Queue;
 use rustix::fs::{MemfdFlags, memfd_create};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shaq::mpmc::{Consumer, Producer, minimum_file_size};
 
@@ -105,26 +107,30 @@ impl Way for ManyShaq {
 
 /// The channel of ipc-channel, for one and one; the name goes by a queue of ours.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct IpcChannel(Queue<String>);
-
-impl IpcChannel {
-    pub(super) fn make() -> Self {
-        Self(Queue::bounded(1).expect("there is memory"))
-    }
+#[serde(bound = "")]
+pub(super) struct IpcChannel<T> {
+    name: Queue<String>,
+    messages: PhantomData<T>,
 }
 
-impl Way for IpcChannel {
-    fn entry(&self) -> impl FnMut(u64) {
-        let name = self.0.get().expect("it is open");
-        let sender = IpcSender::connect(name).expect("the other one listens");
-        move |number| sender.send(number).expect("the other one lives")
+impl<T: Serialize + DeserializeOwned> IpcChannel<T> {
+    pub(super) fn make() -> Self {
+        Self {
+            name: Queue::bounded(1).expect("there is memory"),
+            messages: PhantomData,
+        }
     }
 
-    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
+    pub(super) fn sender(&self) -> IpcSender<T> {
+        let name = self.name.get().expect("it is open");
+        IpcSender::connect(name).expect("the other one listens")
+    }
+
+    pub(super) fn receiver(&self) -> impl FnMut() -> T + use<T> {
         let (server, name) = IpcOneShotServer::new().expect("there are descriptors left");
-        self.0.put(&name).expect("it is open");
+        self.name.put(&name).expect("it is open");
         let mut server = Some(server);
-        let mut receiver: Option<IpcReceiver<u64>> = None;
+        let mut receiver: Option<IpcReceiver<T>> = None;
         move || match (&receiver, server.take()) {
             (None, Some(server)) => {
                 let (then, first) = server.accept().expect("the other one comes");
@@ -134,5 +140,16 @@ impl Way for IpcChannel {
             (Some(receiver), _) => receiver.recv().expect("the other one lives"),
             (None, None) => unreachable!("a server makes a receiver"),
         }
+    }
+}
+
+impl Way for IpcChannel<u64> {
+    fn entry(&self) -> impl FnMut(u64) {
+        let sender = self.sender();
+        move |number| sender.send(number).expect("the other one lives")
+    }
+
+    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
+        self.receiver()
     }
 }

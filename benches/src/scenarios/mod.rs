@@ -2,6 +2,8 @@
 
 mod foreign;
 mod handoffs;
+#[cfg(feature = "peers")]
+mod iceoryx;
 mod in_place;
 mod locks;
 mod memory;
@@ -11,6 +13,7 @@ mod queues;
 mod rescue;
 mod rings;
 mod starts;
+mod streams;
 
 use std::time::{Duration, Instant};
 

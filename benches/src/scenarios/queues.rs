@@ -3,26 +3,23 @@
 //! The measure is a bare ring in shared memory that nobody may die beside: one word for each cell, or
 //! none, no sleeping, and whoever waits looks and yields.
 
-use std::cell::Cell;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use manyhands_channel::Queue;
 use manyhands_process::Process;
 use manyhands_shm::{Shareable, Shared};
-use manyhands_sync::Barrier;
+use manyhands_sync::{Barrier, Broken as BrokenBarrier};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::foreign::{IpcChannel, ManyShaq, Shaq};
+#[cfg(feature = "peers")]
+use super::iceoryx::Iceoryx;
 use super::rings;
+use super::streams::{Numbers, Pipe, Socket};
 use crate::{Contender, Role, Scenario};
 
 /// Places in a bare ring, and the bound of the queues; a power of two.
@@ -61,11 +58,18 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 between("Queue", Role::Ours, 1, queue),
                 between("Queue, 50 at once", Role::Ours, 1, || Many(queue())),
                 between("bare ring of one and one", Role::Peer, 1, Narrow::make),
-                between("pipe", Role::Peer, 1, Pipe::make),
-                between("unix socket", Role::Peer, 1, Socket::make),
+                between("pipe", Role::Peer, 1, || Numbers(Pipe::make())),
+                between("unix socket", Role::Peer, 1, || Numbers(Socket::make())),
                 between("shaq, spinning", Role::Peer, 1, Shaq::make),
                 between("shaq, 50 at once", Role::Peer, 1, || ManyShaq(Shaq::make())),
-                between("ipc-channel", Role::Peer, 1, IpcChannel::make),
+                between("ipc-channel", Role::Peer, 1, IpcChannel::<u64>::make),
+                #[cfg(feature = "peers")]
+                between(
+                    "iceoryx2, looking and yielding",
+                    Role::Peer,
+                    1,
+                    Iceoryx::<u64>::make,
+                ),
             ],
         ),
         scenario(
@@ -75,7 +79,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 between("Queue", Role::Ours, 2, queue),
                 between("Queue, 50 at once", Role::Ours, 2, || Many(queue())),
                 between("bare Vyukov ring", Role::Peer, 2, Vyukov::make),
-                between("pipe", Role::Peer, 2, Pipe::make),
+                between("pipe", Role::Peer, 2, || Numbers(Pipe::make())),
             ],
         ),
     ]
@@ -133,7 +137,12 @@ pub(super) trait Way: Clone + Serialize + DeserializeOwned + 'static {
 }
 
 /// As many processes that put as there are that get, the ones on one core, the others on another.
-fn between<W: Way>(name: &'static str, role: Role, pairs: u32, make: fn() -> W) -> Contender {
+pub(super) fn between<W: Way>(
+    name: &'static str,
+    role: Role,
+    pairs: u32,
+    make: fn() -> W,
+) -> Contender {
     Contender::new(name, role, move |count| {
         let way = make();
         let each = count / u64::from(pairs);
@@ -148,11 +157,12 @@ fn between<W: Way>(name: &'static str, role: Role, pairs: u32, make: fn() -> W) 
             let arguments = (way.clone(), start.clone(), each);
             getting.push(Process::spawn(consume::<W>, arguments).map_err(|e| e.to_string())?);
         }
-        meet(&start);
-        meet(&start);
-        let begin = Instant::now();
-        meet(&start);
-        let took = begin.elapsed();
+        let Ok(took) = time_between(&start) else {
+            let mut said = Vec::new();
+            putting.iter_mut().for_each(|who| said.extend(end(who)));
+            getting.iter_mut().for_each(|who| said.extend(end(who)));
+            return Err(said.join("; "));
+        };
         let mut sum = 0;
         for process in &mut putting {
             process.join().map_err(|error| error.to_string())?;
@@ -163,6 +173,30 @@ fn between<W: Way>(name: &'static str, role: Role, pairs: u32, make: fn() -> W) 
         let all = each * u64::from(pairs);
         rings::judged(took, sum == all * (all - 1) / 2)
     })
+}
+
+/// How long those who put and get may take to come to the next meeting.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The time from the second meeting to the third.
+fn time_between(start: &Barrier) -> Result<Duration, BrokenBarrier> {
+    start.wait_timeout(LIMIT)?;
+    start.wait_timeout(LIMIT)?;
+    let begin = Instant::now();
+    start.wait_timeout(LIMIT)?;
+    Ok(begin.elapsed())
+}
+
+/// What a process has to say that did not do its part; one that waits for it is killed.
+fn end<R: DeserializeOwned + 'static>(process: &mut Process<R>) -> Option<String> {
+    match process.join_timeout(Duration::from_secs(1)) {
+        Ok(Some(_)) => None,
+        Ok(None) => {
+            let killed = process.kill();
+            Some(format!("one waits ({killed:?})"))
+        }
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 fn produce<W: Way>(way: W, start: Shared<Barrier>, (from, to): (u64, u64)) {
@@ -389,93 +423,6 @@ impl Way for Shared<Vyukov> {
             // Release: partner is the Acquire of `claim`.
             cell.sequence.store(position + PLACES as u64, Release);
             number
-        }
-    }
-}
-
-/// The ends of a pipe, which its maker keeps open, and others open by where they are.
-#[derive(Clone, Serialize, Deserialize)]
-struct Pipe {
-    entry: String,
-    exit: String,
-}
-
-impl Pipe {
-    fn make() -> Self {
-        let (exit, entry) = std::io::pipe().expect("there are descriptors left");
-        let path = |number| format!("/proc/{}/fd/{number}", std::process::id());
-        let pipe = Self {
-            entry: path(entry.as_raw_fd()),
-            exit: path(exit.as_raw_fd()),
-        };
-        KEPT.set(Some((exit, entry)));
-        pipe
-    }
-}
-
-thread_local! {
-    /// The ends of the last pipe.
-    static KEPT: Cell<Option<(std::io::PipeReader, std::io::PipeWriter)>> =
-        const { Cell::new(None) };
-}
-
-impl Way for Pipe {
-    fn entry(&self) -> impl FnMut(u64) {
-        let file = File::options().write(true).open(&self.entry);
-        let mut file = file.expect("its maker has it");
-        move |number| {
-            let put = file.write_all(&number.to_ne_bytes());
-            put.expect("the other end lives");
-        }
-    }
-
-    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
-        let mut file = File::open(&self.exit).expect("its maker has it");
-        move || read_number(&mut file)
-    }
-}
-
-fn read_number(from: &mut impl Read) -> u64 {
-    let mut bytes = [0; 8];
-    from.read_exact(&mut bytes).expect("the other end lives");
-    u64::from_ne_bytes(bytes)
-}
-
-/// The name of a socket, for one and one.
-#[derive(Clone, Serialize, Deserialize)]
-struct Socket(String);
-
-impl Socket {
-    fn make() -> Self {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Relaxed);
-        Self(format!("mh-bench-{}-{number}", std::process::id()))
-    }
-
-    fn address(&self) -> SocketAddr {
-        SocketAddr::from_abstract_name(&self.0).expect("a short name")
-    }
-}
-
-impl Way for Socket {
-    fn entry(&self) -> impl FnMut(u64) {
-        let stream = UnixStream::connect_addr(&self.address());
-        let mut stream = stream.expect("the other one listens");
-        move |number| {
-            let put = stream.write_all(&number.to_ne_bytes());
-            put.expect("the other end lives");
-        }
-    }
-
-    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
-        let listener = UnixListener::bind_addr(&self.address()).expect("the name is new");
-        let mut stream = None;
-        move || {
-            let stream = stream.get_or_insert_with(|| {
-                let (stream, _) = listener.accept().expect("the other one comes");
-                stream
-            });
-            read_number(stream)
         }
     }
 }
