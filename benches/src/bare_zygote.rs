@@ -127,7 +127,9 @@ fn serve() -> Result<(), Box<dyn Error>> {
                 futex::wake_all(&words.is_there, Scope::Shared);
                 start::exit_at_once(0);
             }
-            Fork::Original { pidfd, .. } => send(socket.as_fd(), b"child", &[pidfd.as_fd()])?,
+            Fork::Original { pid } => {
+                send(socket.as_fd(), b"child", &[Pidfd::open(pid)?.as_fd()])?;
+            }
         }
     }
     Ok(())

@@ -198,8 +198,6 @@ pub enum Fork {
     Original {
         /// The new process's id.
         pid: u32,
-        /// A descriptor of the new process, which only its parent can take the status from.
-        pidfd: OwnedFd,
     },
     /// In the new process.
     New,
@@ -226,15 +224,12 @@ pub unsafe fn fork_sibling(record: &AtomicU32) -> Result<Fork, OsError> {
     if code != 0 {
         return Err(OsError::last("prctl(PR_GET_TID_ADDRESS)"));
     }
-    let mut pidfd: RawFd = -1;
     // SAFETY: all fields are integers, for which zero is valid.
     let mut request: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
     request.flags = (libc::CLONE_PARENT
-        | libc::CLONE_PIDFD
         | libc::CLONE_PARENT_SETTID
         | libc::CLONE_CHILD_SETTID
         | libc::CLONE_CHILD_CLEARTID) as u64;
-    request.pidfd = (&raw mut pidfd).expose_provenance() as u64;
     request.parent_tid = record.as_ptr().expose_provenance() as u64;
     request.child_tid = thread_id_place.expose_provenance() as u64;
     let before = BeforeFork::now();
@@ -242,8 +237,7 @@ pub unsafe fn fork_sibling(record: &AtomicU32) -> Result<Fork, OsError> {
     //
     // SAFETY: memory is copied and not shared (no CLONE_VM), so both sides go on from here with
     // their own stack, as after `fork`; the caller vouches that no other thread is lost. The
-    // kernel writes the child's copy of the thread id, the caller's `pidfd`, and `record`, an atomic
-    // that is borrowed.
+    // kernel writes the child's copy of the thread id, and `record`, an atomic that is borrowed.
     let code = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -257,11 +251,7 @@ pub unsafe fn fork_sibling(record: &AtomicU32) -> Result<Fork, OsError> {
             before.note_identity();
             Ok(Fork::New)
         }
-        pid if pid > 0 => Ok(Fork::Original {
-            pid: pid as u32,
-            // SAFETY: the kernel has just opened it for us alone, close-on-exec.
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
+        pid if pid > 0 => Ok(Fork::Original { pid: pid as u32 }),
         _ => Err(OsError::last("clone3")),
     }
 }

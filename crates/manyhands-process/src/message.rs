@@ -103,7 +103,8 @@ pub(crate) fn resolve(code: Code, library: Option<&Path>) -> Result<Trampoline, 
 pub(crate) enum ZygoteRequest {
     /// First, with the descriptors of the arena and of the record of its forks.
     Preload(Vec<Preload>),
-    /// Then, any number of times: the fork sits down here.
+    /// Then, any number of times, with the socket that the order for the fork will come in: the fork
+    /// sits down here.
     Fork(Seat),
 }
 
@@ -113,7 +114,7 @@ pub(crate) enum ZygoteReply {
     /// Everything was preloaded.
     Ready,
     PreloadFailed(String),
-    /// It has forked; with the pidfd of the fork, and the other end of its socket.
+    /// It has forked this one.
     Forked {
         pid: u32,
     },

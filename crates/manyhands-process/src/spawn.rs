@@ -253,6 +253,8 @@ fn start_image(options: &Options, code: Code, arguments: &Parcel) -> Result<Star
         start.send(options, socket.as_fd(), &[arena.as_fd()])?;
         let changes = &options.settings.environment;
         let pid = entry::start_image(Role::Child, theirs.as_fd(), changes)?;
+        // Before the next one is opened: there may be no other descriptor left for it.
+        drop(theirs);
         let process = Spare {
             pid,
             pidfd: Pidfd::open(pid)?,

@@ -1,7 +1,6 @@
 //! What is left after many processes: nothing. The only test of its program, since it counts what all
 //! tests of a program share.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -34,16 +33,21 @@ fn children() -> Vec<(u32, char)> {
     .collect()
 }
 
-fn descriptors() -> BTreeSet<String> {
-    fs::read_dir("/proc/self/fd")
+/// What the descriptors of this process are; sockets without their numbers, for each process that is
+/// forked ahead has another one.
+fn descriptors() -> Vec<String> {
+    let mut kinds: Vec<String> = fs::read_dir("/proc/self/fd")
         .expect("/proc")
         .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let target = fs::read_link(entry.path()).ok()?;
-            let is_the_list_itself = target.to_str()?.ends_with("/fd");
-            (!is_the_list_itself).then(|| format!("{:?} {}", entry.file_name(), target.display()))
+            let target = fs::read_link(entry.ok()?.path()).ok()?;
+            let target = target.to_str()?;
+            let is_the_list_itself = target.ends_with("/fd");
+            let kind = target.split_once(":[").map_or(target, |(kind, _)| kind);
+            (!is_the_list_itself).then(|| kind.to_owned())
         })
-        .collect()
+        .collect();
+    kinds.sort();
+    kinds
 }
 
 #[test]

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::memory::{Map, Memfd};
-use manyhands_os::process::Pidfd;
+use manyhands_os::process::{Identity, Pidfd};
 use manyhands_os::{Deadline, OsError};
 use manyhands_shm::arena::{self, Seat};
+use manyhands_sync::life::LifeWord;
 
 use crate::abandoned::{self, Abandoned};
 use crate::callable::Callable;
@@ -34,8 +35,18 @@ pub struct Zygote {
     /// Where the system writes the id of its last fork, in one step with the fork; zero after the
     /// request.
     record: Map,
-    /// The seat of the fork that it was asked for, and that was not received.
-    asked: Option<Seat>,
+    /// The fork that it was asked for, and that nobody has taken.
+    asked: Option<Asked>,
+}
+
+/// A fork that was asked for.
+#[derive(Debug)]
+struct Asked {
+    seat: Seat,
+    /// The other end of the socket that its order will come in.
+    socket: OwnedFd,
+    /// Its id, once the zygote has answered.
+    pid: Option<u32>,
 }
 
 /// A process that reads its order in its socket, and leaves when the other end is closed before: one that
@@ -55,12 +66,16 @@ enum AskError {
     Gone,
     /// It says what makes no sense.
     Nonsense,
-    /// The system refused it a fork.
-    Refused(OsError),
-    Spawn(SpawnError),
+    /// It says nothing by the deadline.
+    Late,
+    /// The system refused this process something, or the zygote the fork. Later it may not.
+    Refused(SpawnError),
+    /// The fork has ended, and somebody else has taken its status.
+    SpareGone,
 }
 
 const SIGKILL: i32 = 9;
+const ESRCH: i32 = 3;
 
 /// The bytes of the record's file.
 const RECORD: u64 = 4096;
@@ -69,7 +84,7 @@ impl From<TellError> for AskError {
     fn from(error: TellError) -> Self {
         match error.is_hang_up() {
             true => Self::Gone,
-            false => Self::Spawn(error.into()),
+            false => Self::Refused(error.into()),
         }
     }
 }
@@ -78,8 +93,9 @@ impl From<AskError> for MakeError {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Gone | AskError::Nonsense => Self::ZygoteGone(Exit::Unknown),
+            AskError::Late => SpawnError::TimedOut.into(),
             AskError::Refused(error) => error.into(),
-            AskError::Spawn(error) => error.into(),
+            AskError::SpareGone => Self::SpareGone(Exit::Unknown),
         }
     }
 }
@@ -198,8 +214,8 @@ impl Zygote {
             .map_err(AskError::from)
             .and_then(|()| zygote.answer(deadline));
         match answered {
-            Ok((ZygoteReply::Ready, _)) => Ok(zygote),
-            Ok((ZygoteReply::PreloadFailed(reason), _)) => {
+            Ok(ZygoteReply::Ready) => Ok(zygote),
+            Ok(ZygoteReply::PreloadFailed(reason)) => {
                 zygote.end();
                 Err(MakeError::Spawn(SpawnError::Preload { reason }))
             }
@@ -212,21 +228,26 @@ impl Zygote {
         }
     }
 
-    /// Asks for a fork, unless one is on its way: its seat, and whether it was.
-    fn ask(&mut self) -> Result<(Seat, bool), AskError> {
-        if let Some(seat) = self.asked {
-            return Ok((seat, true));
+    /// Asks for a fork, unless one is on its way; whether it was.
+    fn ask(&mut self) -> Result<bool, AskError> {
+        if self.asked.is_some() {
+            return Ok(true);
         }
-        let arena = arena::family().map_err(|e| AskError::Spawn(e.into()))?;
-        let seat = arena
-            .reserve_seat()
-            .map_err(|e| AskError::Spawn(e.into()))?;
-        self.asked = Some(seat);
+        // Before the seat is kept for it.
+        let (socket, theirs) = entry::socket_pair().map_err(refused)?;
+        let arena = arena::family().map_err(refused)?;
+        let seat = arena.reserve_seat().map_err(refused)?;
         // Relaxed: the message comes behind.
         self.record.word().store(0, Relaxed);
-        let told = message::tell(self.socket.as_fd(), &ZygoteRequest::Fork(seat), &[]);
+        let request = ZygoteRequest::Fork(seat);
+        let told = message::tell(self.socket.as_fd(), &request, &[theirs.as_fd()]);
+        self.asked = Some(Asked {
+            seat,
+            socket,
+            pid: None,
+        });
         match told {
-            Ok(()) => Ok((seat, false)),
+            Ok(()) => Ok(false),
             // Nothing is on its way, so nobody may wait for it.
             Err(error) => {
                 self.leave_unreceived();
@@ -238,27 +259,65 @@ impl Zygote {
     /// Receives the fork that waits, or has one made.
     fn receive(&mut self, deadline: Deadline) -> Result<Spare, AskError> {
         loop {
-            let (seat, was_asked) = self.ask()?;
-            let (reply, descriptors) = self.answer(deadline)?;
-            match (reply, <[OwnedFd; 2]>::try_from(descriptors)) {
-                (ZygoteReply::Forked { pid }, Ok([pidfd, socket])) => {
-                    self.asked = None;
-                    return Ok(Spare {
-                        pid,
-                        pidfd: Pidfd::from_fd(pidfd),
-                        seat,
-                        socket,
-                    });
-                }
+            let was_asked = self.ask()?;
+            match self.await_fork(deadline) {
+                Ok(pid) => return self.take_fork(pid),
                 // That was at the last request; things may be better now.
-                (ZygoteReply::Refused { .. }, _) if was_asked => self.leave_unreceived(),
-                (ZygoteReply::Refused { errno }, _) => {
-                    self.leave_unreceived();
-                    let refused = io::Error::from_raw_os_error(errno);
-                    return Err(AskError::Refused(OsError::new("clone3", refused)));
-                }
-                _ => return Err(AskError::Nonsense),
+                Err(AskError::Refused(_)) if was_asked && self.asked.is_none() => {}
+                Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Waits for the answer to the last request, unless it came before: the id of the fork.
+    fn await_fork(&mut self, deadline: Deadline) -> Result<u32, AskError> {
+        if let Some(pid) = self.asked.as_ref().and_then(|asked| asked.pid) {
+            return Ok(pid);
+        }
+        match (self.answer(deadline)?, &mut self.asked) {
+            (ZygoteReply::Forked { pid }, Some(asked)) => Ok(*asked.pid.insert(pid)),
+            (ZygoteReply::Refused { errno }, _) => {
+                self.leave_unreceived();
+                let source = io::Error::from_raw_os_error(errno);
+                Err(refused(OsError::new("clone3", source)))
+            }
+            _ => Err(AskError::Nonsense),
+        }
+    }
+
+    /// Takes the fork of this id. It waits on when there is no descriptor left for it.
+    fn take_fork(&mut self, pid: u32) -> Result<Spare, AskError> {
+        let opened = match Pidfd::open(pid) {
+            Ok(pidfd) => Some(pidfd),
+            Err(error) if error.source.raw_os_error() == Some(ESRCH) => None,
+            Err(error) => return Err(refused(error)),
+        };
+        let Asked { seat, socket, .. } = self.asked.take().ok_or(AskError::Nonsense)?;
+        let Some(pidfd) = opened.filter(|_| has_number(seat, pid)) else {
+            abandoned::release(seat);
+            return Err(AskError::SpareGone);
+        };
+        Ok(Spare {
+            pid,
+            pidfd,
+            seat,
+            socket,
+        })
+    }
+
+    /// Waits for the answer to a message.
+    fn answer(&self, deadline: Deadline) -> Result<ZygoteReply, AskError> {
+        // Its forks have its end of the socket too until they close it, so its own end shows
+        // first in the pidfd.
+        let ready = poll_readable(&[self.socket.as_fd(), self.process.as_fd()], deadline)
+            .map_err(refused)?;
+        match (ready[0], ready[1]) {
+            (true, _) => match message::hear(self.socket.as_fd()) {
+                Some((reply, _)) => Ok(reply),
+                None => Err(AskError::Gone),
+            },
+            (false, true) => Err(AskError::Gone),
+            (false, false) => Err(AskError::Late),
         }
     }
 
@@ -267,19 +326,6 @@ impl Zygote {
         // Relaxed: the number stands for itself.
         let pid = self.record.word().load(Relaxed);
         (self.asked.is_some() && pid != 0).then_some(pid)
-    }
-
-    /// Waits for the answer to a message.
-    fn answer(&self, deadline: Deadline) -> Result<(ZygoteReply, Vec<OwnedFd>), AskError> {
-        // Its forks have its end of the socket too until they close it, so its own end shows
-        // first in the pidfd.
-        let ready = poll_readable(&[self.socket.as_fd(), self.process.as_fd()], deadline)
-            .map_err(|error| AskError::Spawn(error.into()))?;
-        match (ready[0], ready[1]) {
-            (true, _) => message::hear(self.socket.as_fd()).ok_or(AskError::Gone),
-            (false, true) => Err(AskError::Gone),
-            (false, false) => Err(AskError::Spawn(SpawnError::TimedOut)),
-        }
     }
 
     /// It has ended, or is about to: takes its status.
@@ -317,7 +363,7 @@ impl Zygote {
     /// zygote makes none now.
     fn leave_unreceived(&mut self) {
         let pid = self.unreceived();
-        let Some(seat) = self.asked.take() else {
+        let Some(Asked { seat, .. }) = self.asked.take() else {
             return;
         };
         // Its status may have been taken by a stranger; then there is nothing, or somebody else's
@@ -374,11 +420,11 @@ pub(crate) fn take(deadline: Deadline) -> Result<Spare, MakeError> {
     };
     let outcome = zygote.receive(deadline);
     match outcome {
-        Ok(_) | Err(AskError::Refused(_)) => client.zygote = Some(zygote),
+        Ok(_) | Err(AskError::Refused(_) | AskError::SpareGone) => client.zygote = Some(zygote),
         Err(AskError::Gone) => return Err(zygote.gone()),
         Err(AskError::Nonsense) => return Err(zygote.replace()),
-        // It says nothing in time: the next one starts afresh.
-        Err(AskError::Spawn(_)) => zygote.end(),
+        // The next one starts afresh.
+        Err(AskError::Late) => zygote.end(),
     }
     outcome.map_err(MakeError::from)
 }
@@ -392,6 +438,22 @@ pub(crate) fn ask_for_next() {
         // One that is gone shows when the next process is taken.
         let _ = zygote.ask();
     }
+}
+
+fn refused(error: impl Into<SpawnError>) -> AskError {
+    AskError::Refused(error.into())
+}
+
+/// Whether the process with this number, which was just opened, is the fork that sits here. A number
+/// passes to another process when the status was taken; that of a fork is taken by strangers only,
+/// who wait for any child.
+fn has_number(seat: Seat, pid: u32) -> bool {
+    let fork = seat.participant();
+    // It had its number when it was opened, if it lives now.
+    let lives = fork.life().is_some_and(LifeWord::is_alive);
+    let is_it = |identity: Identity| identity.pid == pid && identity.is_running();
+    // It may not have sat down yet: then it is not old.
+    lives || fork.identity().is_none_or(is_it)
 }
 
 fn no_record() -> SpawnError {

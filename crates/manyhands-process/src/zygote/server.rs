@@ -1,15 +1,13 @@
 //! The zygote's own life: preload, then fork on demand until the parent is gone.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use manyhands_os::OsError;
 use manyhands_os::memory::{Map, Memfd};
 use manyhands_os::start::{self, Fork};
 use manyhands_shm::arena;
 
 use crate::child;
-use crate::entry;
 use crate::message::{self, Preload, ZygoteReply, ZygoteRequest};
 use crate::panics::run_caught;
 
@@ -30,38 +28,30 @@ pub(crate) fn main(socket: OwnedFd) -> ! {
         start::exit_at_once(0);
     };
     // A parent that is gone, or that needs no zygote any more, closes the socket.
-    while let Some((ZygoteRequest::Fork(seat), _)) = message::hear(socket.as_fd()) {
-        match fork(&record, socket.as_fd()) {
-            Ok(None) => {}
-            Ok(Some(of_fork)) => {
+    while let Some((ZygoteRequest::Fork(seat), descriptors)) = message::hear(socket.as_fd()) {
+        let Some(of_fork) = descriptors.into_iter().next() else {
+            break;
+        };
+        // SAFETY: one thread only: this one is all that the program had when its constructor was
+        // called, and `preload` has checked that no function left another.
+        let reply = match unsafe { start::fork_sibling(record.word()) } {
+            Ok(Fork::New) => {
                 // Before anything else: the parent must see the end of this socket when the zygote
                 // ends.
                 drop(socket);
                 child::start_as_fork(of_fork, interrupts, seat)
             }
-            Err(error) => {
-                let errno = error.source.raw_os_error().unwrap_or(0);
-                let _ = message::tell(socket.as_fd(), &ZygoteReply::Refused { errno }, &[]);
-            }
-        }
+            Ok(Fork::Original { pid }) => ZygoteReply::Forked { pid },
+            Err(error) => ZygoteReply::Refused {
+                errno: error.source.raw_os_error().unwrap_or(0),
+            },
+        };
+        // The fork's own now: the parent must see its end there.
+        drop(of_fork);
+        // A parent that is gone shows at the next request.
+        let _ = message::tell(socket.as_fd(), &reply, &[]);
     }
     start::exit_at_once(0)
-}
-
-/// Forks, and tells the parent; in the fork, returns the socket that its order will come in.
-fn fork(record: &Map, socket: BorrowedFd<'_>) -> Result<Option<OwnedFd>, OsError> {
-    let (ours, theirs) = entry::socket_pair()?;
-    // SAFETY: one thread only: this one is all that the program had when its constructor was
-    // called, and `preload` has checked that no function left another.
-    match unsafe { start::fork_sibling(record.word()) }? {
-        Fork::New => Ok(Some(theirs)),
-        Fork::Original { pid, pidfd } => {
-            let reply = ZygoteReply::Forked { pid };
-            // A parent that is gone shows at the next request.
-            let _ = message::tell(socket, &reply, &[pidfd.as_fd(), ours.as_fd()]);
-            Ok(None)
-        }
-    }
 }
 
 /// Gets everything ready that is the same in all children; gives the record of forks.

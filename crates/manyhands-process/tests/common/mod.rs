@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "no test program uses all")]
 
+use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use manyhands_os::Deadline;
 use manyhands_os::descriptor::poll_readable;
 use manyhands_os::process::Pidfd;
 use manyhands_process::{Callable, Process, StartMethod, Zygote};
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// Runs a test's body in a process that has started nothing yet.
 pub(crate) fn alone(body: impl Callable<(), Output = ()>) {
@@ -26,7 +29,7 @@ pub(crate) fn zygote_and_spare() -> [u32; 2] {
         if let (Some(zygote), Some(spare)) = (Zygote::id(), Zygote::spare()) {
             return [zygote, spare];
         }
-        assert!(begin.elapsed() < Duration::from_secs(60), "none came");
+        assert!(begin.elapsed() < LONG, "none came");
         std::thread::yield_now();
     }
 }
@@ -35,7 +38,7 @@ pub(crate) fn zygote_and_spare() -> [u32; 2] {
 pub(crate) fn renewed_zygote_and_spare() -> [u32; 2] {
     if let Some(zygote) = Zygote::id().and_then(|pid| Pidfd::open(pid).ok()) {
         let _ = zygote.signal(9);
-        let ended = poll_readable(&[zygote.as_fd()], Deadline::after(Duration::from_secs(60)));
+        let ended = poll_readable(&[zygote.as_fd()], Deadline::after(LONG));
         assert!(ended.expect("poll")[0], "it goes on");
     }
     drop(Process::spawn(|| (), ()).expect("it starts").join());
@@ -46,5 +49,44 @@ pub(crate) fn renewed_zygote_and_spare() -> [u32; 2] {
 pub(crate) fn wait_for_ever() {
     loop {
         std::thread::park();
+    }
+}
+
+/// The state letters of this process's children, by id.
+pub(crate) fn children() -> Vec<(u32, char)> {
+    let me = std::process::id().to_string();
+    let pids = fs::read_dir("/proc")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat[stat.rfind(')')? + 2..].split(' ');
+        let state = fields.next()?.chars().next()?;
+        (fields.next()? == me).then_some((pid, state))
+    })
+    .collect()
+}
+
+/// After zygotes were killed. What they had forked ends by itself, and is cleaned up after by whoever
+/// comes later.
+pub(crate) fn only_zygote_and_spare_are_left() {
+    let kept = renewed_zygote_and_spare();
+    let others: Vec<Pidfd> = children()
+        .into_iter()
+        .filter(|(pid, _)| !kept.contains(pid))
+        .filter_map(|(pid, _)| Pidfd::open(pid).ok())
+        .collect();
+    wait_ends(others.iter());
+    drop(Process::spawn(|| (), ()).expect("it starts").join());
+    let (kept, left) = (zygote_and_spare(), children());
+    assert_eq!(left.len(), 2, "{left:?} for {kept:?}");
+    assert!(left.iter().all(|(pid, _)| kept.contains(pid)), "{left:?}");
+}
+
+/// Waits until processes have ended, but leaves their status to whom it belongs.
+pub(crate) fn wait_ends<'a>(processes: impl Iterator<Item = &'a Pidfd>) {
+    for process in processes {
+        let ended = poll_readable(&[process.as_fd()], Deadline::after(LONG));
+        assert!(ended.expect("poll")[0], "it goes on");
     }
 }
