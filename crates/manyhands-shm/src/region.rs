@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use manyhands_os::OsError;
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::arena::{Arena, Handle, Hold, Participant, family};
+use crate::arena::{Arena, Block, Handle, Hold, Participant, family};
 use crate::error::{NoSpace, ParticipantGone};
 use crate::handoff;
 
@@ -98,6 +99,54 @@ impl Region {
     /// ```
     pub fn make_only(&mut self) -> bool {
         Arc::get_mut(&mut self.hold).is_some_and(Hold::make_only)
+    }
+
+    /// Makes a block of this process one that lies in the region, and belongs to no process: it lives
+    /// until somebody [withdraws](Self::withdraw) it, whatever becomes of this process, or as long as the
+    /// region. The handle is what to withdraw it by.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_shm::{Region, arena};
+    ///
+    /// let region = Region::new(4096)?;
+    /// let handle = region.deposit(arena::allocate(1 << 20)?);
+    ///
+    /// assert!(region.has_deposits());
+    /// let block = region.withdraw(handle)?.expect("nobody was faster");
+    /// assert!(block.len() == 1 << 20 && region.withdraw(handle)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deposit(&self, block: Block) -> Handle {
+        self.hold.deposit(block)
+    }
+
+    /// Makes a block that lies in the region one of this process; `None` when it does not lie there, or
+    /// not any more.
+    ///
+    /// # Errors
+    ///
+    /// [`OsError`] when this process has no room in its address space for the part of the arena that the
+    /// block is in. It stays where it is.
+    pub fn withdraw(&self, handle: Handle) -> Result<Option<Block>, OsError> {
+        self.hold.withdraw(handle)
+    }
+
+    /// Whether blocks may lie in the region: `false` when none does, and `true` also when somebody died
+    /// who deposited one or withdrew it.
+    pub fn has_deposits(&self) -> bool {
+        self.hold.has_deposits()
+    }
+
+    /// Where the bytes of a block that lies in the region begin, and how many they are; `None` when it
+    /// does not lie there. Good until somebody withdraws it.
+    ///
+    /// # Errors
+    ///
+    /// As [`withdraw`](Self::withdraw).
+    pub fn look_at(&self, handle: Handle) -> Result<Option<(*const u8, usize)>, OsError> {
+        self.hold.look_at(handle)
     }
 
     /// Makes another participant a holder before it has asked, typically a child that has a seat

@@ -45,6 +45,7 @@ fn needed(stats: &Stats) -> u64 {
             class.owned,
             class.given,
             class.shared,
+            class.deposited,
         ];
         let blocks: u64 = blocks.into_iter().sum();
         let small = class.block_size <= PAGE;

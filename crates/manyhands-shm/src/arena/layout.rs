@@ -13,7 +13,7 @@ use manyhands_sync::raw::ShortLock;
 
 /// `manyhnd` and a letter that changes with every layout that the numbers below do not show.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"manyhndA");
-pub(crate) const LAYOUT_VERSION: u32 = 3;
+pub(crate) const LAYOUT_VERSION: u32 = 4;
 /// The header's state once everything else in it is written.
 pub(crate) const READY: u32 = 1;
 
@@ -80,7 +80,9 @@ pub(crate) struct Entry {
     pub(crate) length: AtomicU32,
     /// How many pages from the block's start are backed, in classes above a page; the owner's.
     pub(crate) warm: AtomicU32,
-    pub(crate) spare: AtomicU64,
+    /// Of a deposited block: the handle of the shared block that it is deposited in. Of a shared
+    /// block: at least how many are deposited in it.
+    pub(crate) deposit: AtomicU64,
 }
 
 /// Who holds a shared block: one bit a seat.

@@ -2,6 +2,7 @@
 
 mod block;
 mod classes;
+mod deposit;
 mod layout;
 mod members;
 mod memory;
@@ -35,7 +36,7 @@ use memory::Memory;
 use sharing::Holds;
 use word::{SeatState, SeatWord, Who};
 
-use crate::error::ArenaError;
+use crate::error::{ArenaError, NoSpace};
 
 /// The lengths of windows that are tried, in this order: limits on address space or file size may
 /// forbid the larger ones.
@@ -82,6 +83,24 @@ pub fn family() -> Result<&'static Arena, ArenaError> {
         Some(arena) => Ok(arena),
         None => found_largest(),
     }
+}
+
+/// Finds a block of at least `len` bytes that belongs to nobody, and makes it this process's.
+///
+/// # Errors
+///
+/// As [`Arena::allocate`], or when there is no arena.
+///
+/// # Examples
+///
+/// ```
+/// let block = manyhands_shm::arena::allocate(1000)?;
+/// assert_eq!(block.len(), 1000);
+/// # Ok::<(), manyhands_shm::NoSpace>(())
+/// ```
+pub fn allocate(len: usize) -> Result<Block, NoSpace> {
+    let arena = family().map_err(|reason| NoSpace::without_arena(len, reason))?;
+    arena.allocate(len)
 }
 
 #[cold]

@@ -117,18 +117,14 @@ impl Arena {
         if endings.is_empty() {
             return 0;
         }
-        let mut window = 0;
-        // Looked at again each time: whoever opens one gives nothing to the ending any more, but
-        // may have before.
-        while window < self.memory.opened() {
-            if self.memory.map_window(window).is_err() {
+        loop {
+            match self.pass(&endings) {
+                // What is deposited in a block that was freed may lie before it.
+                Some(pass) if pass.goes_on() => {}
+                Some(_) => break,
                 // The seats stay as they are: whoever has room for the window goes on.
-                return 0;
+                None => return 0,
             }
-            for class in self.memory.classes() {
-                self.sweep_class(window, class, &endings);
-            }
-            window += 1;
         }
         for (slot, word) in &endings {
             self.free_seat(*slot, *word);
@@ -136,14 +132,29 @@ impl Arena {
         endings.len()
     }
 
-    fn sweep_class(&self, window: u32, class: usize, endings: &Endings) {
+    /// Looks at all blocks; `None` when this process has no room for a part of the arena.
+    fn pass(&self, endings: &Endings) -> Option<Pass> {
+        let (mut pass, mut window) = (Pass::default(), 0);
+        // Looked at again each time: whoever opens one gives nothing to the ending any more, but
+        // may have before.
+        while window < self.memory.opened() {
+            self.memory.map_window(window).ok()?;
+            for class in self.memory.classes() {
+                self.sweep_class(window, class, endings, &mut pass);
+            }
+            window += 1;
+        }
+        Some(pass)
+    }
+
+    fn sweep_class(&self, window: u32, class: usize, endings: &Endings, pass: &mut Pass) {
         let mut next = self.memory.ready(window, class).start;
         while next < self.memory.ready(window, class).end {
             let end = self.memory.ready(window, class).end.min(next + BATCH);
             let _guard = self.lock();
             let ended = self.still_ending(endings);
             for index in next..end {
-                self.reclaim(class, index, &ended);
+                self.reclaim(class, index, &ended, pass);
             }
             next = end;
         }
@@ -178,7 +189,7 @@ impl Arena {
     }
 
     /// Frees a block that belongs to nobody any more; the caller holds the arena's lock.
-    fn reclaim(&self, class: usize, index: u32, ended: &[u64; HOLDER_WORDS]) {
+    fn reclaim(&self, class: usize, index: u32, ended: &[u64; HOLDER_WORDS], pass: &mut Pass) {
         let entry = self.memory.entry(class, index);
         // Acquire: pairs with the Release of the one who made it owned, given or shared.
         let word = BlockWord::from_bits(entry.word.load(Acquire));
@@ -189,6 +200,12 @@ impl Arena {
             BlockState::Owned | BlockState::Inbox | BlockState::Single => {
                 let who = word.who();
                 if !self.has_left(who) && ended[word_of(who.slot())] & bit_of(who.slot()) == 0 {
+                    return;
+                }
+            }
+            BlockState::Deposited => {
+                if !self.is_orphan(entry) {
+                    pass.has_deposits = true;
                     return;
                 }
             }
@@ -205,6 +222,8 @@ impl Arena {
                 }
             }
         }
+        // Relaxed: what its holders did to it came before their end.
+        pass.has_freed |= entry.deposit.load(Relaxed) != 0;
         let freed = word.freed().to_bits();
         // Release: pairs with the Acquire in `claim`. A failure means that the giver was faster.
         let _ = entry
@@ -228,6 +247,21 @@ impl Arena {
         seat.identity.store(0, Release);
         let free = SeatWord::new(word.generation(), Who::NOBODY, SeatState::Free);
         self.change_seat(slot, word, free);
+    }
+}
+
+/// What a look at all blocks has found.
+#[derive(Debug, Default)]
+struct Pass {
+    /// Blocks that are deposited in others, which were there when they were looked at.
+    has_deposits: bool,
+    /// Blocks were freed in which others may be deposited.
+    has_freed: bool,
+}
+
+impl Pass {
+    fn goes_on(&self) -> bool {
+        self.has_deposits && self.has_freed
     }
 }
 

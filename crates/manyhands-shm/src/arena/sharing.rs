@@ -71,6 +71,7 @@ impl Hold {
         std::mem::forget(block);
         // Relaxed: the store of the word publishes it.
         entry.kind.store(kind, Relaxed);
+        entry.deposit.store(0, Relaxed);
         let owned = BlockWord::from_bits(entry.word.load(Relaxed));
         let single = owned.with(BlockState::Single, arena.me().who());
         // Held over the store: who guesses the handle finds the block and the count, or neither.
@@ -157,10 +158,14 @@ impl Hold {
         Ok(())
     }
 
-    fn entry(&self) -> &'static Entry {
+    pub(super) fn entry(&self) -> &'static Entry {
         self.arena
             .memory
             .entry(self.handle.class(), self.handle.index())
+    }
+
+    pub(super) fn arena(&self) -> &'static Arena {
+        self.arena
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -292,13 +297,20 @@ impl Arena {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let (Some(block), Some(finish)) = (self.leave(), self.finish) {
+        let Some(block) = self.leave() else {
+            return;
+        };
+        if let Some(finish) = self.finish {
             // SAFETY: `set_finish` was promised a sound function for this value.
             // - where: the value lies at the block's start, as when it was shared.
             // - who: nobody holds the block any more, so it is ours alone, and only the last of
             //   all holders comes here.
             // - what: holders of the block had the same kind, so the value is of that type.
             unsafe { finish(block.as_ptr(), block.len()) };
+        }
+        // Relaxed: what the holders before did to it came before they left.
+        if block.entry().deposit.load(Relaxed) != 0 {
+            self.arena.free_deposits(&block);
         }
     }
 }
@@ -313,7 +325,7 @@ impl fmt::Debug for Hold {
 }
 
 /// The word of a block while it is shared, and the incarnation that the handle names.
-fn shared_word(handle: Handle, entry: &Entry) -> Option<BlockWord> {
+pub(super) fn shared_word(handle: Handle, entry: &Entry) -> Option<BlockWord> {
     // Acquire: pairs with the Release in `share`; the value in the block shows.
     let word = BlockWord::from_bits(entry.word.load(Acquire));
     let is_shared = matches!(word.state(), BlockState::Shared | BlockState::Single);

@@ -33,9 +33,9 @@ use super::{Arena, Participant, joined};
 ///
 /// ```text
 /// arena of 64.0 GiB: 392.0 KiB backed by memory; 2 blocks in use, 1.1 KiB of them; 254.9 KiB free and backed
-///   block size     owned     given    shared   free, backed   free
-///        128 B         1         0         0            511      0
-///       1.0 KiB        0         0         1            191      0
+///   block size     owned     given    shared deposited   free, backed   free
+///        128 B         1         0         0         0            511      0
+///       1.0 KiB        0         0         1         0            191      0
 ///   participant 0/1, process 4711: owns 1 (100 B), shares 1 (1000 B)
 /// ```
 pub fn stats() -> Option<Stats> {
@@ -74,6 +74,8 @@ pub struct ClassStats {
     pub given: u64,
     /// Held by any number of processes.
     pub shared: u64,
+    /// Held by a shared block: messages of a queue, say.
+    pub deposited: u64,
     /// The bytes of the blocks that are in use, as asked for.
     pub used_bytes: u64,
 }
@@ -104,7 +106,7 @@ impl Stats {
     pub fn used_blocks(&self) -> u64 {
         self.classes
             .iter()
-            .map(|class| class.owned + class.given + class.shared)
+            .map(|class| class.owned + class.given + class.shared + class.deposited)
             .sum()
     }
 
@@ -137,15 +139,20 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "{:>12} {:>9} {:>9} {:>9} {:>14} {:>6}",
-            "block size", "owned", "given", "shared", "free, backed", "free"
+            "{:>12} {:>9} {:>9} {:>9} {:>9} {:>14} {:>6}",
+            "block size", "owned", "given", "shared", "deposited", "free, backed", "free"
         )?;
         for class in &self.classes {
             let size = Bytes(class.block_size).to_string();
             write!(
                 f,
-                "\n{size:>12} {:>9} {:>9} {:>9} {:>14} {:>6}",
-                class.owned, class.given, class.shared, class.free_warm, class.free_cold
+                "\n{size:>12} {:>9} {:>9} {:>9} {:>9} {:>14} {:>6}",
+                class.owned,
+                class.given,
+                class.shared,
+                class.deposited,
+                class.free_warm,
+                class.free_cold
             )?;
         }
         self.holders
@@ -260,6 +267,7 @@ impl Look<'_> {
             BlockState::Owned => stats.owned += 1,
             BlockState::Inbox => stats.given += 1,
             BlockState::Single | BlockState::Shared => stats.shared += 1,
+            BlockState::Deposited => stats.deposited += 1,
         }
         stats.used_bytes += bytes;
         if word.state() == BlockState::Shared {
@@ -270,7 +278,9 @@ impl Look<'_> {
                     seat.shared_bytes += bytes;
                 }
             }
-        } else if let Some(Some(seat)) = self.seats.get_mut(usize::from(word.who().slot())) {
+        } else if word.state() != BlockState::Deposited
+            && let Some(Some(seat)) = self.seats.get_mut(usize::from(word.who().slot()))
+        {
             let (count, sum) = match word.state() {
                 BlockState::Single => (&mut seat.shared, &mut seat.shared_bytes),
                 _ => (&mut seat.owned, &mut seat.owned_bytes),

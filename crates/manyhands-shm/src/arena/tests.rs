@@ -4,6 +4,7 @@
 //! nothing of it is dropped.
 
 mod allocating;
+mod depositing;
 mod giving;
 mod holding;
 mod model;

@@ -54,6 +54,8 @@ pub(crate) enum BlockState {
     Shared,
     /// Shared, but `who` is the only holder yet; the holder set means nothing.
     Single,
+    /// Lies in the shared block that its entry names, and lives as long; `who` is nobody.
+    Deposited,
 }
 
 /// The word of a block.
@@ -83,6 +85,7 @@ impl BlockWord {
             2 => BlockState::Inbox,
             3 => BlockState::Shared,
             4 => BlockState::Single,
+            5 => BlockState::Deposited,
             // No other value is ever written.
             _ => BlockState::Free,
         }
@@ -96,6 +99,7 @@ impl BlockWord {
             BlockState::Inbox => 2,
             BlockState::Shared => 3,
             BlockState::Single => 4,
+            BlockState::Deposited => 5,
         };
         BlockWord(self.0 & !0xffff_ffff | (who.0 as u64) << 16 | state)
     }

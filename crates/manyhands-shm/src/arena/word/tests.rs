@@ -11,6 +11,8 @@ fn block_word_keeps_generation_when_its_state_changes() {
         BlockState::Owned,
         BlockState::Inbox,
         BlockState::Shared,
+        BlockState::Single,
+        BlockState::Deposited,
     ] {
         let changed = word.with(state, who);
         assert_eq!(changed.generation(), 0xdead_beef);
