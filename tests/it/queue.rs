@@ -161,6 +161,49 @@ fn handle_whose_child_was_killed_is_told_as_gone_and_the_queue_goes_on() {
     assert_eq!(queue.get().expect("a value").load(Relaxed), 1);
 }
 
+fn put_in_place_and_wait(queue: Queue<Vec<u8>>, more: Queue<u64>) {
+    queue.put(&vec![1; 3 << 20]).expect("it is open");
+    let mut slot = queue.reserve(5 << 20).expect("room");
+    slot.fill(2);
+    assert!(slot.commit().is_ok());
+    let _never_committed = queue.reserve(7 << 20);
+    drop(more.get());
+}
+
+fn drop_and_wait(_queue: Queue<Vec<u8>>, more: Queue<u64>) {
+    drop(more.get());
+}
+
+#[test]
+fn large_values_outlive_whoever_put_them_and_are_freed_with_their_queue() {
+    let blocks = || manyhands_shm::arena::stats().map_or(0, |stats| stats.used_bytes() >> 20);
+    let more = Queue::new().expect("room");
+    let before = blocks();
+    let queue = Queue::<Vec<u8>>::new().expect("room");
+    let arguments = (queue.clone(), more.clone());
+    let mut child = Process::spawn(put_in_place_and_wait, arguments).expect("a child");
+    until(|| queue.len() == 2);
+    child.kill().expect("it lives");
+    assert!(child.join().is_err());
+    let reaped = || {
+        manyhands_shm::arena::family()
+            .map(|arena| arena.reap_dead())
+            .expect("an arena");
+        blocks()
+    };
+    until(|| reaped() < before + 5 + 5);
+    assert_eq!(queue.get().expect("it is there"), vec![1; 3 << 20]);
+    assert_eq!(*queue.get_ref().expect("it is there"), vec![2; 5 << 20]);
+
+    // Whoever has it last may be killed, too.
+    queue.put(&vec![3; 9 << 20]).expect("it is open");
+    let mut child = Process::spawn(drop_and_wait, (queue, more)).expect("a child");
+    assert!(blocks() >= before + 9);
+    child.kill().expect("it lives");
+    assert!(child.join().is_err());
+    until(|| reaped() < before + 5);
+}
+
 /// How many values a producer puts at most; then its storm has blown over.
 const MOST: usize = 4096;
 
@@ -183,10 +226,12 @@ struct Storm {
 
 type Value = Vec<u64>;
 
-/// The bytes tell whose it is, which, and whether it is whole; lengths differ.
+/// The bytes tell whose it is, which, and whether it is whole; lengths differ, and one in 16 is too long
+/// for the queue itself.
 fn value(producer: usize, number: u64) -> Value {
     let word = (producer as u64) << 32 | number;
-    vec![word; 1 + (number % 40) as usize]
+    let length = if number % 16 == 7 { 400 } else { number % 40 };
+    vec![word; 1 + length as usize]
 }
 
 fn produce(

@@ -34,8 +34,8 @@ pub use local::{LifoQueue, LocalQueue, LocalStats, PriorityQueue};
 pub use pipe::{Connection, Pipe, PipeError, Receiver, RecvError, SendError, Sender};
 #[cfg(not(loom))]
 pub use queue::{
-    GetError, GetManyError, JoinError, Lease, LeaseLost, PutError, PutManyError, Queue,
-    QueueBuilder, QueueError, QueueStats, TaskDoneError,
+    GetError, GetManyError, JoinError, Lease, LeaseLost, NotPut, PutError, PutManyError, Queue,
+    QueueBuilder, QueueError, QueueMessage, QueueSlot, QueueStats, TaskDoneError,
 };
 #[cfg(not(loom))]
 pub use select::{

@@ -35,8 +35,12 @@ const PEER: u8 = 1;
 const HOLDER: u8 = 2;
 const NEWCOMER: u8 = 3;
 
-/// With a region, it is unpacked in front of the queue.
-type Value = ([u8; 24], Option<Region>);
+/// With a region, it is unpacked in front of the queue; with more bytes than its queue has room for, it is
+/// a block. A text, since that is encoded in few instructions.
+type Value = ([u8; 24], Option<Region>, String);
+
+/// An eighth of the bytes of a small queue is less.
+const BULK: usize = 600;
 
 /// What lies in the place beside the queue.
 #[repr(C)]
@@ -68,6 +72,16 @@ enum Act {
     Select,
 }
 
+/// What is in the values beside a few bytes: in those that the host puts, and as a block in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    Nothing,
+    /// The host keeps it until it is taken.
+    Region,
+    Block,
+    BlockWithRegion,
+}
+
 struct Case {
     operation: &'static str,
     scenes: &'static [Scene],
@@ -76,8 +90,7 @@ struct Case {
     /// The most values; `full` is whether as many are there at first.
     items: usize,
     full: bool,
-    /// Whether what the host puts has a region with it, which the host keeps until it is taken.
-    has_region: bool,
+    load: Load,
 }
 
 /// The subjects of this file.
@@ -95,12 +108,14 @@ fn bytes(who: u8) -> [u8; 24] {
     bytes
 }
 
-fn value(who: u8) -> Value {
-    (bytes(who), None)
+/// What makes a value a block, if it is to be one.
+fn bulk(number: u64, is_block: bool) -> String {
+    let length = if is_block { BULK } else { 0 };
+    number.to_string().repeat(length)
 }
 
 fn two(who: u8) -> [Value; 2] {
-    [value(who), value(who)]
+    [(); 2].map(|()| (bytes(who), None, String::new()))
 }
 
 impl Table {
@@ -109,9 +124,9 @@ impl Table {
     }
 
     /// Takes note of a value that was taken; whose it is, if it is whole.
-    fn note(&self, (taken, _region): &Value) -> Option<u8> {
+    fn note(&self, (taken, _region, bulk): &Value) -> Option<u8> {
         let who = taken[0];
-        let is_whole = *taken == bytes(who);
+        let is_whole = *taken == bytes(who) && bulk.bytes().all(|byte| byte == b'0' + who);
         let counter = self.taken.get(usize::from(who)).filter(|_| is_whole)?;
         counter.fetch_add(1, Relaxed);
         Some(who)
@@ -179,10 +194,30 @@ impl Case {
         if self.full { self.items } else { 0 }
     }
 
+    fn queue(&self, items: usize) -> Queue<Value> {
+        let queue = match self.load {
+            Load::Nothing | Load::Region => Queue::bounded(items),
+            Load::Block | Load::BlockWithRegion => {
+                Queue::builder().items(items).bytes(4096).build()
+            }
+        };
+        queue.expect("the arena is large")
+    }
+
+    fn value(&self, who: u8) -> Value {
+        let is_block = matches!(self.load, Load::Block | Load::BlockWithRegion);
+        let bulk = bulk(who.into(), is_block);
+        let region = who == HOLDER && self.has_region();
+        let region = region.then(|| Region::new(64).expect("the arena is large"));
+        (bytes(who), region, bulk)
+    }
+
+    fn has_region(&self) -> bool {
+        matches!(self.load, Load::Region | Load::BlockWithRegion)
+    }
+
     fn put(&self, queue: &Queue<Value>, who: u8) {
-        let is_theirs = who == HOLDER && self.has_region;
-        let region = is_theirs.then(|| Region::new(64).expect("the arena is large"));
-        queue.put(&(bytes(who), region)).expect("it is open");
+        queue.put(&self.value(who)).expect("it is open");
     }
 
     fn get(&self, queue: &Queue<Value>) -> Result<Value, GetError> {
@@ -231,7 +266,8 @@ impl Subject for Case {
     /// a hundred times as long.
     fn stride(&self) -> u32 {
         match self.act {
-            _ if self.has_region => 97,
+            _ if self.has_region() => 97,
+            _ if self.load == Load::Block => 29,
             // Waits through five thousand.
             Act::Select => 13,
             _ => 5,
@@ -252,13 +288,13 @@ impl Subject for Case {
 
     fn set_up(&self, place: Place) {
         family::count();
-        let queue = Queue::bounded(self.items).expect("the arena is large");
+        let queue = self.queue(self.items);
         (0..self.first()).for_each(|_| self.put(&queue, HOLDER));
         family::send(&place.at::<Table>().queue, &queue);
     }
 
     fn audit(&self, _place: Place) -> Outcome {
-        if self.has_region {
+        if self.has_region() {
             let_go();
         }
         family::audit()
@@ -269,9 +305,9 @@ impl Subject for Case {
     }
 
     fn warm(&self, _spare: Place) {
-        let queue = Queue::bounded(1).expect("the arena is large");
+        let queue = self.queue(1);
         self.put(&queue, VICTIM);
-        assert!(queue.try_put(&value(VICTIM)).is_err());
+        assert!(queue.try_put(&self.value(VICTIM)).is_err());
         assert!(queue.get().is_ok());
         assert!(queue.try_get().is_err());
         assert!(queue.try_put_many(&two(VICTIM)).is_err());
@@ -312,7 +348,7 @@ impl Subject for Case {
                 Err(GetError::Closed) if closes => Outcome::OwnerDied,
                 Err(_) => Outcome::Refused,
             },
-            Act::Put => match queue.put(&value(PEER)) {
+            Act::Put => match queue.put(&self.value(PEER)) {
                 Ok(()) => Outcome::Fine,
                 Err(PutError::Closed) if closes => Outcome::OwnerDied,
                 Err(_) => Outcome::Refused,
@@ -339,7 +375,7 @@ impl Subject for Case {
                     return Outcome::Lost;
                 }
                 queue.close();
-                let is_full = queue.put(&value(NEWCOMER)).is_err();
+                let is_full = queue.put(&self.value(NEWCOMER)).is_err();
                 match queue.shutdown() <= 1 && is_full {
                     true => Outcome::Fine,
                     false => Outcome::Refused,

@@ -109,6 +109,10 @@ pub enum GetError {
     /// This thread holds as many shared locks as the kernel looks after.
     #[error("this thread holds too many locks")]
     TooManyHeld,
+    /// The value is large, and this process has no room in its address space for the part of the arena
+    /// that it is in. It stays in the queue, for others.
+    #[error("this process has no addresses left for the value; raise its limit of address space")]
+    OutOfAddressSpace,
     /// The words of the queue contradict each other.
     #[error("the queue is corrupt")]
     Corrupt,
@@ -189,7 +193,10 @@ impl From<Stop> for PutError {
             Stop::Closed => Self::Closed,
             Stop::TooManyHeld => Self::TooManyHeld,
             // No code of the user's runs while a producer has the turn: its name there is not ours.
-            Stop::Reentered | Stop::TooManyLeases | Stop::Corrupt => Self::Corrupt,
+            // Nor does it look at messages.
+            Stop::Reentered | Stop::TooManyLeases | Stop::OutOfAddressSpace | Stop::Corrupt => {
+                Self::Corrupt
+            }
         }
     }
 }
@@ -203,6 +210,7 @@ impl From<Stop> for GetError {
             Stop::TooManyLeases => Self::TooManyLeases { most: LEASES },
             Stop::Reentered => Self::Reentered,
             Stop::TooManyHeld => Self::TooManyHeld,
+            Stop::OutOfAddressSpace => Self::OutOfAddressSpace,
             Stop::Corrupt => Self::Corrupt,
         }
     }

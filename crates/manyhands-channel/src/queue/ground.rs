@@ -7,11 +7,11 @@ mod real;
 
 #[cfg(loom)]
 pub(super) use model::{
-    Bed, Lock, LockGuard, Memory, Section, ShortLock, Spin, enter, is_alive, me, turn, wait,
-    wait_beside, wake_all,
+    Bed, Block, Lock, LockGuard, Memory, Section, ShortLock, Spin, deposit, enter, handle_of,
+    has_deposits, is_alive, is_deposited, me, turn, wait, wait_beside, wake_all, withdraw,
 };
 #[cfg(not(loom))]
 pub(super) use real::{
-    Bed, Lock, LockGuard, Memory, Section, ShortLock, Spin, enter, is_alive, me, turn, wait,
-    wait_beside, wake_all,
+    Bed, Block, Lock, LockGuard, Memory, Section, ShortLock, Spin, deposit, enter, handle_of,
+    has_deposits, is_alive, is_deposited, me, turn, wait, wait_beside, wake_all, withdraw,
 };

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_shm::Region;
+use manyhands_shm::arena::Handle;
 
 use super::ground::{self, Memory};
 use super::layout::Mark;
+use super::message::Ticket;
 use super::raw::{MOST_BYTES, RawQueue};
 use crate::ring::{Corrupt, place_locks};
 
@@ -41,6 +43,14 @@ impl RawQueue {
 
     pub(super) fn region(&self) -> &Region {
         self.memory.region()
+    }
+
+    /// Appends the block of a leased message to `into`; `false` when the lease is lost, since then it may
+    /// have changed meanwhile.
+    pub(super) fn copy_leased(&self, ticket: Ticket, block: u64, into: &mut Vec<u8>) -> bool {
+        let handle = Handle::from_bits(block);
+        handle.is_some_and(|handle| self.memory.copy_deposited(handle, into))
+            && self.has_lease(ticket)
     }
 
     /// Whether the message that ends at `mark` was taken, or will never be: nobody else has the queue.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!    0  bytes, items, closing, sealed      seldom written
-//!   64  put section, head as last seen, peak             the producers'
+//!   64  put section, head as last seen, peak, block      the producers'
 //!  128  tail                              what was committed since the beginning
 //!  192  get section, next, leases, tail as last seen, done    the consumers'
 //!  256  head                              what was freed since the beginning
@@ -71,6 +71,9 @@ pub(super) struct PutSide {
     pub(super) seen_head: AtomicU64,
     /// The most messages that there were at once.
     pub(super) peak: AtomicU32,
+    /// While a message is put that is a block: its handle, and the tail before it.
+    pub(super) block: AtomicU64,
+    pub(super) block_at: AtomicU64,
 }
 
 /// What the consumers change, in their section.
@@ -87,8 +90,8 @@ pub(super) struct GetSide {
     pub(super) seen_tail: AtomicU64,
     /// How many messages were reported as done; counted as in a [`Mark`].
     pub(super) done: AtomicU32,
-    /// How many had been taken when all others were dropped; if `next` says [`DROPPED`].
-    pub(super) dropped_from: AtomicU32,
+    /// What had been taken when all else was dropped; if `next` says [`DROPPED`].
+    pub(super) dropped_from: AtomicU64,
     /// How many of the leases are given back. A cache.
     pub(super) given_back: AtomicU32,
     /// Not zero when somebody may sleep who wants to hear of what is given back.
@@ -198,7 +201,8 @@ const _: () = {
     assert!(offset_of!(Place, notice) == 64);
     assert!(offset_of!(Header, tasks) == 576);
     assert!(offset_of!(Header, leases) == 640);
-    assert!(size_of::<GetSide>() <= 64 && size_of::<Lease>() == 32);
+    assert!(size_of::<PutSide>() <= 64 && size_of::<GetSide>() <= 64);
+    assert!(size_of::<Lease>() == 32);
     assert!(size_of::<Header>() == 4672);
     assert!(LEASES == manyhands_sync::life::MAX_LIVES);
 };
@@ -271,8 +275,23 @@ pub(super) enum Kind {
     /// An encoded value with handles in it: it is unpacked before the producer learns that it was
     /// taken.
     Holding,
-    /// The handle of a region with an encoded value.
-    Region,
+    /// The handle of a block with an encoded value. The block lies in the queue's region, and goes to
+    /// who takes the message.
+    Block,
+    /// A block, with an encoded value that has handles in it.
+    HoldingBlock,
+}
+
+impl Kind {
+    /// Whether it is unpacked before the producer learns that it was taken.
+    pub(super) fn is_holding(self) -> bool {
+        matches!(self, Self::Holding | Self::HoldingBlock)
+    }
+
+    /// Whether the payload is the handle of a block.
+    pub(super) fn is_block(self) -> bool {
+        matches!(self, Self::Block | Self::HoldingBlock)
+    }
 }
 
 /// The head of a record in its place.
@@ -287,7 +306,8 @@ impl RecordHead {
         let kind: u64 = match self.kind {
             Kind::Plain => 1,
             Kind::Holding => 2,
-            Kind::Region => 3,
+            Kind::Block => 3,
+            Kind::HoldingBlock => 4,
         };
         kind << 32 | u64::from(self.length)
     }
@@ -297,7 +317,8 @@ impl RecordHead {
         let kind = match bits >> 32 {
             1 => Kind::Plain,
             2 => Kind::Holding,
-            3 => Kind::Region,
+            3 => Kind::Block,
+            4 => Kind::HoldingBlock,
             _ => return None,
         };
         Some(Self {
@@ -339,7 +360,7 @@ mod tests {
 
     #[test]
     fn heads_of_records_are_read_as_they_were_written() {
-        for kind in [Kind::Plain, Kind::Holding, Kind::Region] {
+        for kind in [Kind::Plain, Kind::Holding, Kind::Block, Kind::HoldingBlock] {
             let head = RecordHead { kind, length: 17 };
             assert_eq!(RecordHead::from_bits(head.to_bits()), Some(head));
             assert_eq!(head.size(), 32);

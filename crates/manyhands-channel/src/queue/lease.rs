@@ -202,6 +202,11 @@ impl<T: DeserializeOwned> Queue<T> {
                 ticket,
                 is_over: false,
             };
+            if let Some(block) = ticket.block
+                && !hold.queue.copy_leased(ticket, block, buffer)
+            {
+                return Err(GetError::from(Stop::Corrupt));
+            }
             match decode(&message, buffer) {
                 Ok(value) => Ok(Lease { value, hold }),
                 Err(error) => {

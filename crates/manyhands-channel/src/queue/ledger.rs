@@ -29,9 +29,9 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::ground::{self, Section, enter};
+use super::ground::{self, Section, enter, has_deposits, withdraw};
 use super::layout::{
-    DROPPED, DROPPING, GetSide, Kind, LEASES, Lease, LeaseState, Mark, RecordHead, Stage,
+    DROPPED, DROPPING, GetSide, LEASES, Lease, LeaseState, Mark, RecordHead, Stage,
 };
 use super::message::{Front, Ticket};
 use super::raw::{RawQueue, Stop};
@@ -134,6 +134,9 @@ impl RawQueue {
             }
         }
         self.count_given_back();
+        if self.is_dropped() {
+            self.free_dropped();
+        }
         // Release: as in `take`.
         let freed = self.freed(next, None).to_bits();
         self.head().head.0.store(freed, Release);
@@ -263,6 +266,9 @@ impl RawQueue {
         }
         if has_died {
             self.count_given_back();
+            if self.is_dropped() {
+                self.free_dropped();
+            }
         }
         holders
     }
@@ -309,7 +315,7 @@ impl RawQueue {
             lease,
             start: front.start,
             deliveries: state.deliveries,
-            is_region: front.head.kind == Kind::Region,
+            block: self.block_of(front),
         }
     }
 
@@ -326,14 +332,60 @@ impl RawQueue {
 
     /// Removes a leased message for good, and reports it; `false` when the lease was lost.
     pub(super) fn commit_lease(&self, ticket: Ticket) -> bool {
-        let Some(_inside) = self.enter_get(Deadline::NEVER) else {
+        let Some(inside) = self.enter_get(Deadline::NEVER) else {
             unreachable!("the deadline never passes");
         };
         let has = self.has(ticket);
         if has {
+            // Before the message is finished: see `first`.
+            let block = ticket.block.map(|block| withdraw(&self.memory, block));
             self.finish(ticket.lease, true);
+            drop(inside);
+            drop(block);
         }
         has
+    }
+
+    /// Whether the caller has the lease still; who has read its message asks that.
+    pub(super) fn has_lease(&self, ticket: Ticket) -> bool {
+        let inside = self.enter_get(Deadline::NEVER);
+        inside.is_some_and(|_inside| self.has(ticket))
+    }
+
+    /// Frees the blocks of messages that were dropped; some of them may be free already.
+    pub(super) fn free_dropped(&self) {
+        if !has_deposits(&self.memory) {
+            return;
+        }
+        let (side, end) = (self.side(), self.next());
+        // Relaxed: changed in this section only.
+        let mut start = Mark::from_bits(side.dropped_from.load(Relaxed));
+        while start != end
+            && let Some(behind) = self.free_block(start, end)
+        {
+            start = behind;
+        }
+        for lease in side.out() {
+            let entry = self.entry(lease);
+            if entry.is(Stage::GivenBack) {
+                self.free_block(entry.start(), end);
+            }
+        }
+    }
+
+    /// Frees the block of the message at a place, if it is one; the place behind the message.
+    fn free_block(&self, start: Mark, end: Mark) -> Option<Mark> {
+        let front = Front {
+            lease: None,
+            head: self.record(start, end).ok()?,
+            start,
+            end,
+        };
+        if let Some(block) = self.block_of(front) {
+            // If it cannot be reached, it is freed with the queue.
+            drop(withdraw(&self.memory, block));
+        }
+        Some(start.behind(front.head.size()))
     }
 
     /// Lets somebody else have a leased message.
@@ -358,6 +410,7 @@ impl RawQueue {
         // Relaxed: changed in this section only.
         side.watched.store(0, Relaxed);
         if is_dropped {
+            self.free_dropped();
             let freed = self.freed(self.next(), None).to_bits();
             // Release: as in `take`.
             self.head().head.0.store(freed, Release);

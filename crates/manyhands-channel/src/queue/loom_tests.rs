@@ -37,7 +37,7 @@ fn put(queue: &RawQueue, values: &[u64]) -> Result<(), Stop> {
         .collect();
     let lengths = vec![8; values.len()];
     let mut batch = Batch::new(Kind::Plain, &lengths, &bytes);
-    queue.put(&mut batch, FOREVER).map(drop)
+    queue.put(&mut batch, &mut None, FOREVER).map(drop)
 }
 
 fn get(queue: &RawQueue) -> Result<u64, Stop> {

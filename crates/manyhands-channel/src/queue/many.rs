@@ -113,7 +113,7 @@ impl<T: Serialize> Queue<T> {
             let (many, (plain, odd_bytes)) = (lengths.len(), buffer.split_at(plain));
             if many > 0 {
                 let mut batch = Batch::new(Kind::Plain, &lengths, plain);
-                let put = self.raw.put(&mut batch, patience);
+                let put = self.raw.put(&mut batch, &mut None, patience);
                 put.map_err(|stop| (many - batch.len(), stop.into()))?;
             }
             let Some(packed) = odd else {
@@ -131,8 +131,8 @@ impl<T: Serialize> Queue<T> {
 impl<T: DeserializeOwned> Queue<T> {
     /// Takes the values that are there, at most `most`, in their order; waits for one.
     ///
-    /// Small ones without handles cost little more together than one. One with handles in it comes
-    /// alone. If this process is killed meanwhile, all that it had just taken are lost with it.
+    /// Small ones without handles cost little more together than one. One with handles in it, or a large one,
+    /// comes alone. If this process is killed meanwhile, all that it had just taken are lost with it.
     ///
     /// # Errors
     ///
@@ -204,6 +204,14 @@ fn decode_all<T: DeserializeOwned>(
     bytes: &[u8],
     ends: &[usize],
 ) -> Result<Vec<T>, GetManyError<T>> {
+    if ends.is_empty() {
+        // A block, which comes alone.
+        let value = decode(message, bytes).map_err(|error| GetManyError {
+            values: Vec::new(),
+            error: GetError::Undecodable(error),
+        });
+        return Ok(vec![value?]);
+    }
     let mut values = Vec::with_capacity(ends.len());
     let (mut start, mut fault) = (0, None);
     for end in ends {

@@ -1,5 +1,6 @@
 //! Messages on their way between a caller and the ring.
 
+use super::ground::Block;
 use super::layout::{Kind, Mark, RecordHead};
 use crate::ring::record_size;
 
@@ -28,18 +29,20 @@ pub(super) struct Ticket {
     pub(super) start: Mark,
     /// How often the message was leased, this time included.
     pub(super) deliveries: u32,
-    /// Whether the payload is the handle of a region.
-    pub(super) is_region: bool,
+    /// The handle of the message's block, if it is one.
+    pub(super) block: Option<u64>,
 }
 
 /// What a look at the front of the queue found.
 pub(super) enum Look {
     /// The message is in the buffer, and taken.
     Taken,
-    /// The message is in the buffer, and leased.
+    /// The message is this block, and taken.
+    Block(Block),
+    /// The message is in the buffer, unless the ticket has its block, and leased.
     Leased(Ticket),
-    /// The message is in the buffer, and to be taken when it is unpacked.
-    Seen(Front),
+    /// The message is in the buffer, or it is this block, and to be taken when it is unpacked.
+    Seen(Front, Option<Block>),
     Nothing,
     /// The message has handles, and the caller has not the turn.
     NeedsTurn,

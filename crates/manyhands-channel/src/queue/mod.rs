@@ -14,6 +14,8 @@ mod error;
 #[cfg(not(loom))]
 mod home;
 #[cfg(not(loom))]
+mod in_place;
+#[cfg(not(loom))]
 mod lease;
 #[cfg(not(loom))]
 mod many;
@@ -28,6 +30,8 @@ mod watch;
 pub use error::{
     GetError, GetManyError, JoinError, LeaseLost, PutError, PutManyError, QueueError, TaskDoneError,
 };
+#[cfg(not(loom))]
+pub use in_place::{NotPut, QueueMessage, QueueSlot};
 #[cfg(not(loom))]
 pub use lease::Lease;
 #[cfg(not(loom))]

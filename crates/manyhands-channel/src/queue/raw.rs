@@ -42,6 +42,17 @@
 //! says so in `watched`; who gives back moves the sequence on and wakes, as who puts does. In the
 //! producers' section it says that it waits, if nothing was put since.
 //!
+//! # Messages that are blocks
+//!
+//! A message that is too long for the ring, or was written in place, is a block of the arena, and its
+//! record has the handle. The block changes hands with the message: it lies in the queue's region while
+//! the message is in the queue, and so outlives its producer; who takes the message withdraws it, and
+//! owns it then. It is deposited before the tail is stored, and withdrawn before `next` is. What a kill
+//! in between leaves is told by comparing the two: a block that was noted in the producers' side, and
+//! whose tail has not come, is freed by the next one who enters; a record whose block is gone was taken
+//! by somebody who died of it, and is passed over. What is in a queue that nobody has any more is freed
+//! with it.
+//!
 //! # Messages with handles
 //!
 //! What a handle names is held by the sender until `head` has passed the message, so the receiver
@@ -51,8 +62,8 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::ground::{self, LockGuard, Memory, turn};
-use super::layout::{DROPPED, DROPPING, Header, Kind, Mark, Place, SEALED};
+use super::ground::{self, Block, LockGuard, Memory, turn};
+use super::layout::{DROPPED, DROPPING, Header, Mark, Place, SEALED};
 use super::message::{Batch, Call, Front, Look, Taking, Ticket};
 use super::sleep::{rouse, rouse_waiting};
 use crate::patience::Patience;
@@ -86,6 +97,8 @@ pub(super) enum Stop {
     TooManyLeases,
     /// The thread holds too many locks to take one more.
     TooManyHeld,
+    /// The message is in a part of the arena for which this process has no addresses.
+    OutOfAddressSpace,
     Corrupt,
 }
 
@@ -98,6 +111,8 @@ impl From<Corrupt> for Stop {
 /// A message that was copied out.
 pub(super) enum Message<'a> {
     Taken,
+    /// It is this block.
+    Block(Block),
     /// It is leased to the caller.
     Leased(Ticket),
     /// It is still in the queue until this is dropped.
@@ -108,14 +123,9 @@ pub(super) enum Message<'a> {
 pub(super) struct Seen<'a> {
     queue: &'a RawQueue,
     front: Front,
+    /// What the message is, if it was not copied.
+    pub(super) block: Option<Block>,
     _turn: LockGuard<'a, ()>,
-}
-
-impl Seen<'_> {
-    /// Whether the payload is the handle of a region.
-    pub(super) fn is_region(&self) -> bool {
-        self.front.head.kind == Kind::Region
-    }
 }
 
 impl Drop for Seen<'_> {
@@ -174,21 +184,27 @@ impl RawQueue {
     }
 
     /// Puts messages behind the others, and takes those that were put off the batch; returns the
-    /// place behind them.
-    pub(super) fn put(&self, batch: &mut Batch<'_>, patience: Patience) -> Result<Mark, Stop> {
-        if let Some(mark) = self.try_put(batch, in_section(patience))? {
+    /// place behind them. With a block, the batch is one message, which has its handle; the block
+    /// stays the caller's if it was not put.
+    pub(super) fn put(
+        &self,
+        batch: &mut Batch<'_>,
+        block: &mut Option<Block>,
+        patience: Patience,
+    ) -> Result<Mark, Stop> {
+        if let Some(mark) = self.try_put(batch, block, in_section(patience))? {
             return Ok(mark);
         }
         let Some(deadline) = patience.left() else {
             // Who died while it freed some room has perhaps not told: whoever enters finds it.
             drop(self.enter_get(in_section(patience)));
-            let mark = self.try_put(batch, in_section(patience))?;
+            let mark = self.try_put(batch, block, in_section(patience))?;
             return mark.ok_or_else(|| refusal(patience));
         };
         let room = &self.memory.head().room.0;
         let _turn = turn(room, deadline)?;
         loop {
-            if let Some(mark) = self.try_put(batch, deadline)? {
+            if let Some(mark) = self.try_put(batch, block, deadline)? {
                 return Ok(mark);
             }
             if self.is_closing() {
@@ -219,10 +235,11 @@ impl RawQueue {
         let is_empty = loop {
             match self.look(into, call, false, in_section(patience))? {
                 Look::Taken => return Ok(Message::Taken),
+                Look::Block(block) => return Ok(Message::Block(block)),
                 Look::Leased(ticket) => return Ok(Message::Leased(ticket)),
                 Look::NeedsRoom(length) => into.bytes.reserve(length),
                 Look::Nothing => break true,
-                Look::NeedsTurn | Look::Seen(_) => break false,
+                Look::NeedsTurn | Look::Seen(..) => break false,
             }
         };
         let items = &self.memory.head().items.0;
@@ -240,11 +257,13 @@ impl RawQueue {
         loop {
             match self.look(into, call, true, deadline)? {
                 Look::Taken => return Ok(Message::Taken),
+                Look::Block(block) => return Ok(Message::Block(block)),
                 Look::Leased(ticket) => return Ok(Message::Leased(ticket)),
-                Look::Seen(front) => {
+                Look::Seen(front, block) => {
                     return Ok(Message::Seen(Seen {
                         queue: self,
                         front,
+                        block,
                         _turn: turn,
                     }));
                 }
@@ -327,10 +346,11 @@ impl RawQueue {
         // Acquire: partner is the store in `commit`.
         let end = Mark::from_bits(head.tail.0.load(Acquire));
         head.get.0.seen_tail.store(end.to_bits(), Relaxed);
-        head.get.0.dropped_from.store(start.messages(), Relaxed);
+        head.get.0.dropped_from.store(start.to_bits(), Relaxed);
         rouse_waiting(&head.tasks.0);
         let given_back = head.get.0.given_back.load(Relaxed);
         self.take(end, DROPPED);
+        self.free_dropped();
         end.messages_since(start) + given_back
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::ground::{Section, enter};
+use super::ground::{Block, Section, deposit, enter, handle_of, is_deposited, withdraw};
 use super::layout::{DROPPED, Kind, Mark, RecordHead};
 use super::ledger::Holders;
 use super::message::{Batch, Call, Front, Look, Taking};
@@ -24,9 +24,25 @@ pub(super) struct Bed {
 }
 
 impl RawQueue {
-    /// Enters the producers' section, which is whole at each instruction.
+    /// Enters the producers' section, which is whole but for a block that was not put.
     pub(super) fn enter_put(&self, deadline: Deadline) -> Option<Section<'_>> {
-        enter(&self.memory.head().put.0.section, deadline, || ())
+        let section = &self.memory.head().put.0.section;
+        enter(section, deadline, || self.take_back_block())
+    }
+
+    /// Frees the block of a message whose producer has died before it was put.
+    fn take_back_block(&self) {
+        let head = self.memory.head();
+        // Relaxed, all of them: changed in this section only.
+        let block = head.put.0.block.load(Relaxed);
+        if block == 0 {
+            return;
+        }
+        if head.tail.0.load(Relaxed) == head.put.0.block_at.load(Relaxed) {
+            // If it cannot be reached, it is freed with the queue.
+            drop(withdraw(&self.memory, block));
+        }
+        head.put.0.block.store(0, Relaxed);
     }
 
     /// Writes as many of the messages as there is room for, and commits them at once; the place
@@ -34,6 +50,7 @@ impl RawQueue {
     pub(super) fn try_put(
         &self,
         batch: &mut Batch<'_>,
+        block: &mut Option<Block>,
         deadline: Deadline,
     ) -> Result<Option<Mark>, Stop> {
         let head = self.memory.head();
@@ -61,7 +78,10 @@ impl RawQueue {
             left = rest;
         }
         if tail != start {
-            self.commit(tail, seen);
+            match block.take() {
+                Some(block) => self.commit_block(block, start, tail, seen),
+                None => self.commit(tail, seen),
+            }
         }
         *batch = left;
         Ok((batch.len() == 0).then_some(tail))
@@ -83,6 +103,18 @@ impl RawQueue {
         if !after.is_empty() {
             self.memory.write(0, after);
         }
+    }
+
+    /// Commits a message that is a block, between `start` and `end`.
+    fn commit_block(&self, block: Block, start: Mark, end: Mark, seen_head: Mark) {
+        let side = &self.memory.head().put.0;
+        // Relaxed: changed in this section only.
+        side.block_at.store(start.to_bits(), Relaxed);
+        // Release, both: whoever repairs after a death finds what was stored before.
+        side.block.store(handle_of(&block), Release);
+        deposit(&self.memory, block);
+        self.commit(end, seen_head);
+        side.block.store(0, Release);
     }
 
     /// Commits all that was written before `end`; inside of the producers' section.
@@ -118,11 +150,7 @@ impl RawQueue {
         if self.is_dropped() {
             return Err(Stop::Closed);
         }
-        let front = match self.first_given_back()? {
-            None => self.front(self.next())?,
-            given_back => given_back,
-        };
-        let Some(front) = front else {
+        let Some(front) = self.first()? else {
             drop(inside);
             // The end is looked at before the tail: what was put before the end is there then.
             return match self.is_closed() && self.used().0 == 0 {
@@ -130,27 +158,80 @@ impl RawQueue {
                 false => Ok(Look::Nothing),
             };
         };
-        if front.head.kind != Kind::Plain && !has_turn {
+        if front.head.kind.is_holding() && !has_turn {
             return Ok(Look::NeedsTurn);
         }
-        if !into.has_room(front.head) {
+        let is_block = front.head.kind.is_block();
+        if !is_block && !into.has_room(front.head) {
             return Ok(Look::NeedsRoom(front.head.length as usize));
         }
         if call == Call::Lease {
             let free = self.free_lease().or(front.lease);
             let free = free.ok_or(Stop::TooManyLeases)?;
-            self.copy(front, into);
+            if !is_block {
+                self.copy(front, into);
+            }
             let ticket = self.lease_front(front, free, self.me);
             return Ok(Look::Leased(ticket));
         }
+        if is_block {
+            return self.take_block(front);
+        }
         self.copy(front, into);
-        if front.head.kind != Kind::Plain {
-            return Ok(Look::Seen(front));
+        match (front.head.kind, front.lease) {
+            (Kind::Plain, None) => self.take_with_others(front, into)?,
+            (Kind::Plain, Some(lease)) => self.finish(lease, false),
+            _ => return Ok(Look::Seen(front, None)),
         }
-        if let Some(lease) = front.lease {
-            self.finish(lease, false);
-            return Ok(Look::Taken);
+        Ok(Look::Taken)
+    }
+
+    /// The message to come next. One whose block is gone was taken by somebody who died of it, and is
+    /// removed.
+    pub(super) fn first(&self) -> Result<Option<Front>, Stop> {
+        loop {
+            let front = match self.first_given_back()? {
+                None => self.front(self.next())?,
+                given_back => given_back,
+            };
+            let block = front.and_then(|front| self.block_of(front));
+            let (Some(front), Some(block)) = (front, block) else {
+                return Ok(front);
+            };
+            if is_deposited(&self.memory, block)? {
+                return Ok(Some(front));
+            }
+            match front.lease {
+                // Its holder was about to commit it. What was given back is not reported.
+                Some(lease) => {
+                    self.lease_front(front, lease, self.me);
+                    self.finish(lease, true);
+                }
+                None => self.take(front.end, 0),
+            }
         }
+    }
+
+    /// The handle of a message's block, if it is one.
+    pub(super) fn block_of(&self, message: Front) -> Option<u64> {
+        let is_block = message.head.kind.is_block();
+        is_block.then(|| self.memory.load_head(self.payload(message.start)))
+    }
+
+    /// Takes the block of the message in front, and the message, if it has no handles.
+    fn take_block(&self, front: Front) -> Result<Look, Stop> {
+        let handle = self.block_of(front).ok_or(Stop::Corrupt)?;
+        let block = withdraw(&self.memory, handle)?.ok_or(Stop::Corrupt)?;
+        match (front.head.kind, front.lease) {
+            (Kind::HoldingBlock, _) => return Ok(Look::Seen(front, Some(block))),
+            (_, Some(lease)) => self.finish(lease, false),
+            (_, None) => self.take(front.end, 0),
+        }
+        Ok(Look::Block(block))
+    }
+
+    /// Takes a message that was copied, and those behind it, if these are wanted and there is room.
+    fn take_with_others(&self, front: Front, into: &mut Taking<'_>) -> Result<(), Stop> {
         let mut end = front.end;
         while into.wants_more()
             && let Some(next) = self.front(end)?
@@ -161,7 +242,7 @@ impl RawQueue {
             end = next.end;
         }
         self.take(end, 0);
-        Ok(Look::Taken)
+        Ok(())
     }
 
     /// Copies a message; there is room for it.
@@ -299,7 +380,7 @@ impl RawQueue {
     }
 
     /// Where the payload of the record at a place begins; it may wrap.
-    fn payload(&self, record: Mark) -> u64 {
+    pub(super) fn payload(&self, record: Mark) -> u64 {
         self.offset(record.bytes().wrapping_add(RECORD_HEAD as u32))
     }
 

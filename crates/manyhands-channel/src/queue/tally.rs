@@ -30,8 +30,8 @@ impl RawQueue {
         let given_back = head.get.0.given_back.load(Relaxed);
         if bits & DROPPED != 0 {
             // Relaxed: written before `next`, in the same section, and not changed after.
-            let taken = head.get.0.dropped_from.load(Relaxed);
-            let taken = taken.wrapping_sub(given_back);
+            let taken = Mark::from_bits(head.get.0.dropped_from.load(Relaxed));
+            let taken = taken.messages().wrapping_sub(given_back);
             return (taken, taken);
         }
         let tail = Mark::from_bits(head.tail.0.load(Relaxed));

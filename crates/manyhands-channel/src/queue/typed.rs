@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
+use manyhands_shm::arena::Block;
 use manyhands_shm::handoff::{self, Holds};
 use manyhands_shm::{Region, UnpackError};
 use serde::de::{DeserializeOwned, Error as _};
@@ -15,10 +16,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::{GetError, PutError, QueueError};
 use super::layout::{Header, Kind, Mark};
 use super::message::{Batch, Call, Taking};
-use super::raw::{MOST_BYTES, Message, RawQueue};
+use super::raw::{MOST_BYTES, Message, RawQueue, Stop};
 use crate::linger::{self, Lingering};
 use crate::patience::Patience;
-use crate::ring::{Corrupt, bytes_of, region_of};
+use crate::ring::{Corrupt, block_of, bytes_in};
 use crate::select::Get;
 
 /// The bytes of a queue, unless the caller says otherwise.
@@ -309,29 +310,45 @@ impl<T: Serialize> Queue<T> {
         })
     }
 
-    /// Puts an encoded value; a long one as the handle of a region.
+    /// Puts an encoded value; a long one as a block.
     pub(super) fn put_packed(
         &self,
         bytes: &[u8],
-        mut holds: Holds,
+        holds: Holds,
         patience: Patience,
     ) -> Result<(), PutError> {
-        let parcel;
-        let (kind, payload) = if self.is_long(bytes.len()) {
-            parcel = handoff::pack(&region_of(bytes)?)?;
-            holds.extend(parcel.holds);
-            (Kind::Region, &parcel.bytes[..])
-        } else if holds.is_empty() {
-            (Kind::Plain, bytes)
-        } else {
-            (Kind::Holding, bytes)
+        if self.is_long(bytes.len()) {
+            let mut block = Some(block_of(bytes)?);
+            let kind = match holds.is_empty() {
+                true => Kind::Block,
+                false => Kind::HoldingBlock,
+            };
+            let mark = self.put_block(&mut block, kind, patience)?;
+            self.keep(mark, holds);
+            return Ok(());
+        }
+        let kind = match holds.is_empty() {
+            true => Kind::Plain,
+            false => Kind::Holding,
         };
-        let lengths = [payload.len()];
-        let mark = self
-            .raw
-            .put(&mut Batch::new(kind, &lengths, payload), patience)?;
+        let lengths = [bytes.len()];
+        let mut batch = Batch::new(kind, &lengths, bytes);
+        let mark = self.raw.put(&mut batch, &mut None, patience)?;
         self.keep(mark, holds);
         Ok(())
+    }
+
+    /// Puts a message that is a block, and takes it; it stays the caller's if it is not put.
+    pub(super) fn put_block(
+        &self,
+        block: &mut Option<Block>,
+        kind: Kind,
+        patience: Patience,
+    ) -> Result<Mark, Stop> {
+        let handle = block.as_ref().map_or(0, |block| block.handle().to_bits());
+        let (lengths, payload) = ([size_of_val(&handle)], handle.to_ne_bytes());
+        self.raw
+            .put(&mut Batch::new(kind, &lengths, &payload), block, patience)
     }
 
     /// Whether an encoding of this length does not travel in the ring itself.
@@ -426,24 +443,17 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 }
 
-/// The value of one message.
+/// The value of one message, whose bytes are given unless it is a block.
 pub(super) fn decode<T: DeserializeOwned>(
     message: &Message<'_>,
     bytes: &[u8],
 ) -> Result<T, UnpackError> {
-    match message {
-        Message::Seen(seen) => decode_as(seen.is_region(), bytes),
-        Message::Leased(ticket) => decode_as(ticket.is_region, bytes),
-        Message::Taken => handoff::unpack(bytes),
-    }
-}
-
-fn decode_as<T: DeserializeOwned>(is_region: bool, bytes: &[u8]) -> Result<T, UnpackError> {
-    if !is_region {
-        return handoff::unpack(bytes);
-    }
-    let region: Region = handoff::unpack(bytes)?;
-    handoff::unpack(&bytes_of(&region))
+    let block = match message {
+        Message::Block(block) => Some(block),
+        Message::Seen(seen) => seen.block.as_ref(),
+        Message::Taken | Message::Leased(_) => None,
+    };
+    handoff::unpack(block.map_or(bytes, bytes_in))
 }
 
 thread_local! {

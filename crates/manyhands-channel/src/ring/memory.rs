@@ -14,7 +14,8 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use manyhands_os::futex::{self, Scope};
-use manyhands_shm::Region;
+use manyhands_shm::arena::{self, Block, Handle};
+use manyhands_shm::{NoSpace, Region};
 use manyhands_sync::LastPlace;
 
 use crate::primitive::{AtomicU32, AtomicU64};
@@ -99,6 +100,16 @@ impl<H: Head> Mapped<H> {
 
     pub(crate) fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// Appends the bytes of a block that lies in the region to `into`; `false` when it does not.
+    pub(crate) fn copy_deposited(&self, block: Handle, into: &mut Vec<u8>) -> bool {
+        let Ok(Some((place, length))) = self.region.look_at(block) else {
+            return false;
+        };
+        into.reserve(length);
+        copy_out(place, length, into);
+        true
     }
 
     /// The address of `length` bytes at `offset` of the records.
@@ -227,7 +238,8 @@ fn copy_out(place: *const u8, length: usize, into: &mut Vec<u8>) {
     let end = into.spare_capacity_mut().as_mut_ptr().cast::<u8>();
     // SAFETY: `copy_nonoverlapping` needs two valid ranges that do not overlap.
     // - where: the callers checked the one, the assertion the other, in memory of this process.
-    // - who: between `head` and `tail` only the consumer is; a region in a message has no writer.
+    // - who: between `head` and `tail` only the consumer is; a block in a region has no writer, as long
+    //   as who copies it has a lease of it.
     // - what: any byte is a valid `u8`; a peer that breaks the protocol gives wrong bytes.
     unsafe { std::ptr::copy_nonoverlapping(place, end, length) };
     let longer = into.len() + length;
@@ -238,22 +250,26 @@ fn copy_out(place: *const u8, length: usize, into: &mut Vec<u8>) {
     unsafe { into.set_len(longer) };
 }
 
-/// A region with a copy of `bytes`.
-pub(crate) fn region_of(bytes: &[u8]) -> Result<Region, manyhands_shm::NoSpace> {
-    let region = Region::new(bytes.len())?;
-    // SAFETY: `copy_nonoverlapping` needs two valid ranges that do not overlap.
-    // - where: the region has as many bytes, and is new: no slice of the caller lies in it.
-    // - who: nobody else knows it yet.
-    // - what: nothing is read from it.
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), region.as_ptr(), bytes.len()) };
-    Ok(region)
+/// A block with a copy of `bytes`.
+pub(crate) fn block_of(bytes: &[u8]) -> Result<Block, NoSpace> {
+    let mut block = arena::allocate(bytes.len())?;
+    bytes_in_mut(&mut block).copy_from_slice(bytes);
+    Ok(block)
 }
 
-/// The bytes of a region that [`region_of`] made.
-pub(crate) fn bytes_of(region: &Region) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(region.len());
-    copy_out(region.as_ptr(), region.len(), &mut bytes);
-    bytes
+/// The bytes of a block of this process.
+pub(crate) fn bytes_in(block: &Block) -> &[u8] {
+    // SAFETY: `from_raw_parts` needs valid, initialized bytes that nobody writes.
+    // - where: so many bytes of the block are backed by memory, which stays mapped.
+    // - who: the block is this process's alone, and to write it needs `&mut`.
+    // - what: any byte is a valid `u8`; the arena's memory is zeroed when it is made.
+    unsafe { std::slice::from_raw_parts(block.as_ptr(), block.len()) }
+}
+
+/// The bytes of a block of this process, to be written.
+pub(crate) fn bytes_in_mut(block: &mut Block) -> &mut [u8] {
+    // SAFETY: as in `bytes_in`; the block is borrowed by `&mut`.
+    unsafe { std::slice::from_raw_parts_mut(block.as_ptr(), block.len()) }
 }
 
 /// Tells the locks in the head of a queue where they lie.

@@ -37,7 +37,7 @@ pub(crate) use error::Who;
 pub use error::{NotValues, RecvError, RingError, SendError};
 pub(crate) use layout::{Line, RECORD_HEAD, record_size};
 #[cfg(not(loom))]
-pub(crate) use memory::{Mapped, bytes_of, place_locks, region_of};
+pub(crate) use memory::{Mapped, block_of, bytes_in, bytes_in_mut, place_locks};
 #[cfg(not(loom))]
 pub use message::Message;
 #[cfg(not(loom))]

@@ -1,9 +1,9 @@
 //! What is done to a queue while somebody dies.
 
-use super::{Act, Case};
+use super::{Act, Case, Load};
 use crate::step::Scene;
 
-pub(super) static CASES: [Case; 12] = [
+pub(super) static CASES: [Case; 15] = [
     Case {
         operation: "put",
         scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
@@ -11,7 +11,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Get,
         items: 8,
         full: false,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "get",
@@ -20,7 +20,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Put,
         items: 1,
         full: true,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "put when full",
@@ -29,7 +29,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Put,
         items: 1,
         full: false,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "get when empty",
@@ -38,7 +38,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Get,
         items: 8,
         full: false,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "get a region",
@@ -47,7 +47,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Put,
         items: 1,
         full: true,
-        has_region: true,
+        load: Load::Region,
     },
     Case {
         operation: "put many",
@@ -56,7 +56,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Get,
         items: 8,
         full: false,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "get many",
@@ -65,7 +65,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Put,
         items: 2,
         full: true,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "close, empty",
@@ -74,7 +74,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Get,
         items: 1,
         full: false,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "put, selected",
@@ -83,7 +83,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Select,
         items: 8,
         full: false,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "select when empty",
@@ -93,7 +93,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Get,
         items: 8,
         full: false,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "close, selected",
@@ -102,7 +102,7 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Select,
         items: 1,
         full: false,
-        has_region: false,
+        load: Load::Nothing,
     },
     Case {
         operation: "close, full",
@@ -111,6 +111,33 @@ pub(super) static CASES: [Case; 12] = [
         peers: Act::Put,
         items: 1,
         full: true,
-        has_region: false,
+        load: Load::Nothing,
+    },
+    Case {
+        operation: "put a block",
+        scenes: &[Scene::Alone, Scene::Racing],
+        act: Act::Put,
+        peers: Act::Get,
+        items: 8,
+        full: false,
+        load: Load::Block,
+    },
+    Case {
+        operation: "get a block",
+        scenes: &[Scene::Alone, Scene::Racing],
+        act: Act::Get,
+        peers: Act::Put,
+        items: 1,
+        full: true,
+        load: Load::Block,
+    },
+    Case {
+        operation: "get a block with a region",
+        scenes: &[Scene::Alone],
+        act: Act::Get,
+        peers: Act::Put,
+        items: 1,
+        full: true,
+        load: Load::BlockWithRegion,
     },
 ];

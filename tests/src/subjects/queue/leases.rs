@@ -4,6 +4,8 @@
 //! The queue has room for one value, or was closed, or nothing is in it: so producers and consumers
 //! sleep for what the victim does with its lease.
 
+mod cases;
+
 use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -11,12 +13,15 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use manyhands_channel::queue::Lease;
 use manyhands_channel::{GetError, Queue, TaskDoneError};
 
-use super::{GRACE, comes_true};
+use super::{GRACE, bulk, comes_true};
 use crate::place::{Place, Placed};
 use crate::step::{Outcome, Scene, Subject};
 use crate::subjects::family::{self, Letter};
 
 const PEERS: usize = 2;
+
+/// Which it is, and more bytes if it is to be a block.
+type Value = (u64, String);
 
 /// The value that is there at first, and those of the others.
 const FIRST: u64 = 1;
@@ -39,8 +44,8 @@ struct Table {
 unsafe impl Placed for Table {}
 
 thread_local! {
-    static QUEUE: RefCell<Option<Queue<u64>>> = const { RefCell::new(None) };
-    static LEASE: RefCell<Option<Lease<u64>>> = const { RefCell::new(None) };
+    static QUEUE: RefCell<Option<Queue<Value>>> = const { RefCell::new(None) };
+    static LEASE: RefCell<Option<Lease<Value>>> = const { RefCell::new(None) };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,118 +79,22 @@ struct Case {
     first: First,
     peers: Peers,
     is_closed: bool,
+    /// Whether the values are too long for the queue itself.
+    is_block: bool,
 }
-
-const SCENES: &[Scene] = &[Scene::Alone, Scene::Watched, Scene::Racing];
-const WOKEN: &[Scene] = &[
-    Scene::Woken,
-    Scene::WokenByDeath,
-    Scene::Robbed,
-    Scene::Heir,
-];
-
-static CASES: [Case; 11] = [
-    Case {
-        operation: "lease",
-        scenes: SCENES,
-        act: Act::Lease,
-        first: First::InQueue,
-        peers: Peers::Put,
-        is_closed: false,
-    },
-    Case {
-        operation: "lease again",
-        scenes: SCENES,
-        act: Act::Lease,
-        first: First::CameBack,
-        peers: Peers::Put,
-        is_closed: false,
-    },
-    Case {
-        operation: "get again",
-        scenes: SCENES,
-        act: Act::Get,
-        first: First::CameBack,
-        peers: Peers::Put,
-        is_closed: false,
-    },
-    Case {
-        operation: "commit",
-        scenes: SCENES,
-        act: Act::Commit,
-        first: First::LeasedByVictim,
-        peers: Peers::Put,
-        is_closed: false,
-    },
-    Case {
-        operation: "commit, awaited",
-        scenes: SCENES,
-        act: Act::Commit,
-        first: First::LeasedByVictim,
-        peers: Peers::Get,
-        is_closed: true,
-    },
-    Case {
-        operation: "give back",
-        scenes: SCENES,
-        act: Act::GiveBack,
-        first: First::LeasedByVictim,
-        peers: Peers::Get,
-        is_closed: false,
-    },
-    Case {
-        operation: "give back, closed",
-        scenes: SCENES,
-        act: Act::GiveBack,
-        first: First::LeasedByVictim,
-        peers: Peers::Get,
-        is_closed: true,
-    },
-    Case {
-        operation: "shutdown, leased",
-        scenes: SCENES,
-        act: Act::ShutDown,
-        first: First::LeasedByVictim,
-        peers: Peers::Get,
-        is_closed: false,
-    },
-    Case {
-        operation: "lease when leased",
-        scenes: WOKEN,
-        act: Act::Lease,
-        first: First::LeasedByHolder,
-        peers: Peers::Get,
-        is_closed: false,
-    },
-    Case {
-        operation: "lease when leased, closed",
-        scenes: WOKEN,
-        act: Act::Lease,
-        first: First::LeasedByHolder,
-        peers: Peers::Get,
-        is_closed: true,
-    },
-    Case {
-        operation: "get when leased",
-        scenes: WOKEN,
-        act: Act::Get,
-        first: First::LeasedByHolder,
-        peers: Peers::Get,
-        is_closed: false,
-    },
-];
 
 /// The subjects of this file.
 pub(super) fn subjects() -> impl Iterator<Item = &'static dyn Subject> {
-    CASES.iter().map(|case| case as &dyn Subject)
+    cases::CASES.iter().map(|case| case as &dyn Subject)
 }
 
 impl Table {
-    fn queue(&self) -> Queue<u64> {
+    fn queue(&self) -> Queue<Value> {
         family::receive(&self.queue)
     }
 
-    fn note(&self, value: u64) {
+    fn note(&self, (value, text): Value) {
+        assert!(text.is_empty() || text == bulk(value, true));
         self.got[value as usize].fetch_add(1, Relaxed);
     }
 
@@ -198,14 +107,26 @@ impl Table {
     }
 }
 
-fn lease(queue: &Queue<u64>) {
+fn lease(queue: &Queue<Value>) {
     let lease = queue.lease().expect("a value comes");
     LEASE.set(Some(lease));
 }
 
 impl Case {
+    fn queue(&self, items: usize) -> Queue<Value> {
+        let queue = match self.is_block {
+            false => Queue::bounded(items),
+            true => Queue::builder().items(items).bytes(4096).build(),
+        };
+        queue.expect("the arena is large")
+    }
+
+    fn value(&self, value: u64) -> Value {
+        (value, bulk(value, self.is_block))
+    }
+
     /// Lets the peers come to their end. What they can do alone, they do without help.
-    fn help(&self, table: &Table, queue: &Queue<u64>) -> bool {
+    fn help(&self, table: &Table, queue: &Queue<Value>) -> bool {
         match self.peers {
             Peers::Put => {
                 while table.got(PEER) < PEERS as u64 {
@@ -223,14 +144,14 @@ impl Case {
                 if queue.is_closed() {
                     return table.all_finish();
                 }
-                (0..PEERS).for_each(|_| drop(queue.put(&NEWCOMER)));
+                (0..PEERS).for_each(|_| drop(queue.put(&self.value(NEWCOMER))));
             }
         }
         table.all_finish()
     }
 
     /// Whether the reports are those that are due: what survivors have got, and perhaps the victim.
-    fn is_counted(&self, table: &Table, queue: &Queue<u64>) -> bool {
+    fn is_counted(&self, table: &Table, queue: &Queue<Value>) -> bool {
         while let Ok(value) = queue.try_get() {
             table.note(value);
         }
@@ -270,6 +191,9 @@ impl Subject for Case {
         if self.first == First::LeasedByHolder {
             return 13;
         }
+        if self.is_block {
+            return 17;
+        }
         match self.act {
             Act::Lease | Act::Get => 5,
             Act::Commit | Act::GiveBack | Act::ShutDown => 1,
@@ -290,8 +214,8 @@ impl Subject for Case {
 
     fn set_up(&self, place: Place) {
         family::count();
-        let queue = Queue::bounded(1).expect("the arena is large");
-        queue.put(&FIRST).expect("room");
+        let queue = self.queue(1);
+        queue.put(&self.value(FIRST)).expect("room");
         if self.first == First::CameBack {
             drop(queue.lease().expect("a value"));
         }
@@ -310,8 +234,10 @@ impl Subject for Case {
     }
 
     fn warm(&self, _spare: Place) {
-        let queue = Queue::bounded(2).expect("the arena is large");
-        queue.put_many(&[FIRST, FIRST]).expect("room");
+        let queue = self.queue(2);
+        queue
+            .put_many(&[self.value(FIRST), self.value(FIRST)])
+            .expect("room");
         drop(queue.lease().expect("a value"));
         let again = queue.lease().expect("it came back");
         assert!(again.commit().is_ok() && queue.get().is_ok());
@@ -345,7 +271,7 @@ impl Subject for Case {
         let table: &Table = place.at();
         let queue = table.queue();
         let is_fine = match self.peers {
-            Peers::Put => queue.put(&PEER).is_ok(),
+            Peers::Put => queue.put(&self.value(PEER)).is_ok(),
             Peers::Get => match queue.get() {
                 Ok(value) => {
                     table.note(value);

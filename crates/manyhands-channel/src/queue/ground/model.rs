@@ -83,6 +83,29 @@ pub(in crate::queue) fn wake_all(notice: &Notice) {
     notice.bed.condition.notify_all();
 }
 
+/// What the models do not have: they are about who wakes whom.
+pub(in crate::queue) enum Block {}
+
+pub(in crate::queue) fn handle_of(block: &Block) -> u64 {
+    match *block {}
+}
+
+pub(in crate::queue) fn deposit(_: &Memory, block: Block) {
+    match block {}
+}
+
+pub(in crate::queue) fn withdraw(_: &Memory, _: u64) -> Result<Option<Block>, Stop> {
+    Ok(None)
+}
+
+pub(in crate::queue) fn is_deposited(_: &Memory, _: u64) -> Result<bool, Stop> {
+    Ok(false)
+}
+
+pub(in crate::queue) fn has_deposits(_: &Memory) -> bool {
+    false
+}
+
 /// A queue on the heap.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Memory(Arc<(Header, Cells)>);

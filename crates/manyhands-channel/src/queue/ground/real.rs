@@ -3,7 +3,8 @@
 use manyhands_os::Deadline;
 use manyhands_os::futex::{self, Scope, Watch};
 use manyhands_os::process::{Identity, thread_id};
-use manyhands_shm::arena::{self, Participant};
+pub(in crate::queue) use manyhands_shm::arena::Block;
+use manyhands_shm::arena::{self, Handle, Participant};
 use manyhands_sync::life::{self, MAX_LIVES, WaitEnd};
 pub(in crate::queue) use manyhands_sync::raw::ShortGuard as Section;
 
@@ -17,6 +18,34 @@ use crate::ring::Mapped;
 
 /// The bytes of a queue in its region.
 pub(in crate::queue) type Memory = Mapped<Header>;
+
+pub(in crate::queue) fn handle_of(block: &Block) -> u64 {
+    block.handle().to_bits()
+}
+
+/// Makes a block of this process one that lies in the queue's region.
+pub(in crate::queue) fn deposit(memory: &Memory, block: Block) {
+    memory.region().deposit(block);
+}
+
+/// Makes a block that lies in the queue's region one of this process, if it lies there.
+pub(in crate::queue) fn withdraw(memory: &Memory, handle: u64) -> Result<Option<Block>, Stop> {
+    let handle = Handle::from_bits(handle).ok_or(Stop::Corrupt)?;
+    let withdrawn = memory.region().withdraw(handle);
+    withdrawn.map_err(|_| Stop::OutOfAddressSpace)
+}
+
+pub(in crate::queue) fn is_deposited(memory: &Memory, handle: u64) -> Result<bool, Stop> {
+    let handle = Handle::from_bits(handle).ok_or(Stop::Corrupt)?;
+    let place = memory.region().look_at(handle);
+    let place = place.map_err(|_| Stop::OutOfAddressSpace)?;
+    Ok(place.is_some())
+}
+
+/// Whether blocks may lie in the queue's region.
+pub(in crate::queue) fn has_deposits(memory: &Memory) -> bool {
+    memory.region().has_deposits()
+}
 
 /// Who sleeps at a place is known to the kernel.
 pub(in crate::queue) type Bed = ();
