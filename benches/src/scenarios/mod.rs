@@ -37,7 +37,9 @@ pub fn all() -> Vec<Scenario> {
 /// What needs a program of this workspace, built for release.
 #[must_use]
 pub fn of_programs() -> Vec<Scenario> {
-    rescue::scenarios()
+    let mut all = starts::of_programs();
+    all.extend(rescue::scenarios());
+    all
 }
 
 /// Ours against CPython's; nothing where there is no `python3`.

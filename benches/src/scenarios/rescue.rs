@@ -57,7 +57,7 @@ fn compare(count: u64) -> Result<String, Broken> {
 }
 
 /// Beside this program, or one folder up when this is a test.
-fn program() -> Option<PathBuf> {
+pub(super) fn program() -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
     here.ancestors()
         .skip(1)

@@ -1,5 +1,6 @@
 //! Starting processes: against what the kernel needs, against programs, and beside much memory.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::{Broken, Contender, Role, Scenario};
 
 /// About the smallest program there is.
 const TRUE: &str = "true";
-/// This one, which is larger than most; the argument is one that it does not know.
+/// This one; the argument is one that it does not know.
 const THIS: &str = "/proc/self/exe";
 const REFUSED: &str = "--nothing";
 
@@ -34,7 +35,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             name: "process started and joined, x 50, with a value",
             count: 50,
             rounds: 15,
-            contenders: vec![by_zygote(), bare("bare clone3 zygote", Duration::ZERO)],
+            contenders: vec![
+                by_zygote(),
+                bare("bare clone3 zygote", Role::Peer, Duration::ZERO),
+            ],
             limit: Some(1.5),
         },
         Scenario {
@@ -43,7 +47,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             rounds: 15,
             contenders: vec![
                 start("Process, Zygote", StartMethod::Zygote, PAUSE),
-                bare("bare clone3 zygote", PAUSE),
+                bare("bare clone3 zygote", Role::Peer, PAUSE),
             ],
             limit: Some(1.5),
         },
@@ -54,10 +58,11 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             contenders: vec![
                 by_zygote(),
                 start("Process, Exec", StartMethod::Exec, Duration::ZERO),
-                command("std Command, this program", THIS, REFUSED),
-                command("std Command, `true`", TRUE, ""),
+                command("std Command, this program, 2 MB", || THIS.into(), REFUSED),
+                command("std Command, `true`", || TRUE.into(), ""),
+                floor(),
             ],
-            limit: Some(0.2),
+            limit: None,
         },
         Scenario {
             name: "slowest hundredth of 300 starts, parent of 8 GiB",
@@ -70,6 +75,26 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             limit: Some(1.3),
         },
     ]
+}
+
+/// What is measured against rescue, which is built for release: six megabytes of code and data are loaded
+/// with it, without what is for debuggers.
+pub(crate) fn of_programs() -> Vec<Scenario> {
+    vec![Scenario {
+        name: "process started and joined, x 50, against a program of 6 MB",
+        count: 50,
+        rounds: 15,
+        contenders: vec![
+            by_zygote(),
+            command(
+                "std Command, rescue, 6 MB of code and data",
+                || super::rescue::program().unwrap_or_default(),
+                "--version",
+            ),
+            floor(),
+        ],
+        limit: Some(0.2),
+    }]
 }
 
 /// For other files: a process with its value, from the zygote.
@@ -109,9 +134,14 @@ fn start_one(method: StartMethod, number: u64) -> Result<(), Broken> {
     Ok(())
 }
 
-fn bare(name: &'static str, pause: Duration) -> Contender {
+/// What the system needs for any start.
+fn floor() -> Contender {
+    bare("bare clone3 zygote", Role::Floor, Duration::ZERO)
+}
+
+fn bare(name: &'static str, role: Role, pause: Duration) -> Contender {
     let mut zygote = None;
-    Contender::new(name, Role::Peer, move |count| {
+    Contender::new(name, role, move |count| {
         let zygote = match &zygote {
             Some(zygote) => zygote,
             None => zygote.insert(BareZygote::start().map_err(|e| said(&e))?),
@@ -125,11 +155,16 @@ fn bare(name: &'static str, pause: Duration) -> Contender {
     })
 }
 
-fn command(name: &'static str, program: &'static str, argument: &'static str) -> Contender {
+fn command(
+    name: &'static str,
+    program: impl Fn() -> PathBuf + 'static,
+    argument: &'static str,
+) -> Contender {
     Contender::new(name, Role::Peer, move |count| {
+        let program = program();
         let start = Instant::now();
         for _ in 0..count {
-            let mut command = Command::new(program);
+            let mut command = Command::new(&program);
             command.arg(argument).stdin(Stdio::null());
             let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
             if status.map_err(|e| said(&e))?.code().is_none() {
