@@ -78,13 +78,14 @@ impl Identity {
     /// Whether no thread of that process will ever run again: it is gone, or a zombie that nobody has
     /// waited for. Where `/proc` hides the process, it counts as running while its number is used.
     pub fn has_ended(self) -> bool {
-        match Stat::of(self.pid) {
-            Some(stat) => stat.start_time != self.start_time || stat.is_over(),
-            None => {
-                let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-                pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let is_unused = || pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH));
+        // Asked first, for it is most often so, and cheap.
+        is_unused()
+            || match Stat::of(self.pid) {
+                Some(stat) => stat.start_time != self.start_time || stat.is_over(),
+                None => is_unused(),
             }
-        }
     }
 
     /// The identity in one word, which is never zero.

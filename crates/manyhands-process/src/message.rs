@@ -4,6 +4,7 @@
 //! order has two layers: the seat can be read at once; the rest holds a handle to shared memory, which
 //! can be read only after the seat was taken.
 
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -191,6 +192,24 @@ pub(crate) fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<(T, Ve
     let (bytes, descriptors) = receive_whole(socket, LONGEST).ok()?;
     let message = handoff::unpack(&bytes).ok()?;
     Some((message, descriptors))
+}
+
+/// Why no reply came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// The child is gone, or makes no sense.
+    Ended,
+    /// The child is gone, and has not received its order: it lay in the socket when that was closed.
+    Unread,
+}
+
+/// Receives the reply of a child that was sent its order.
+pub(crate) fn hear_reply(socket: BorrowedFd<'_>) -> Result<Reply, Silence> {
+    match receive_whole(socket, LONGEST) {
+        Ok((bytes, _)) => handoff::unpack(&bytes).map_err(|_| Silence::Ended),
+        Err(error) if error.source.kind() == io::ErrorKind::ConnectionReset => Err(Silence::Unread),
+        Err(_) => Err(Silence::Ended),
+    }
 }
 
 /// Waits for an order, and for the descriptors that come with it; `None` at the socket's end. What

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use manyhands_os::descriptor::{MAX_DESCRIPTORS, poll_readable};
+use manyhands_os::descriptor::{MAX_DESCRIPTORS, is_readable, poll_readable};
 use manyhands_os::process::Pidfd;
 use manyhands_os::{Deadline, OsError};
 use manyhands_shm::arena::{self, Seat};
@@ -26,7 +26,7 @@ use crate::exit::{Exit, SpawnError};
 use crate::limits::Limits;
 use crate::logs::{self, Origin};
 use crate::member::Member;
-use crate::message::{self, Envelope, Order, Preload, Refusal, Reply};
+use crate::message::{self, Envelope, Order, Preload, Refusal, Reply, Silence};
 use crate::page::Page;
 use crate::settings::Settings;
 use crate::streams::{Ends, Stdio, Streams};
@@ -89,11 +89,15 @@ pub(crate) fn spawn(
     }
     abandoned::sweep();
     let deadline = Deadline::after(options.start_timeout);
-    let mut retries = 2;
+    // A fork that is gone was as good as the next one; an image ends by what the next one has too.
+    let mut retries = match options.method {
+        StartMethod::Zygote => 2,
+        StartMethod::Exec => 0,
+    };
     loop {
-        match start(options, code, arguments, deadline) {
-            Ok(started) => {
-                let (member, mut ends) = started.wait_running(deadline)?;
+        let started = start(options, code, arguments, deadline);
+        match started.and_then(|started| started.wait_running(deadline)) {
+            Ok((member, mut ends)) => {
                 if let Some(socket) = ends.logs.take() {
                     let origin = Origin {
                         pid: member.pid(),
@@ -105,7 +109,7 @@ pub(crate) fn spawn(
                 member.enlist(options.name.clone(), options.is_daemon);
                 return Ok((member, ends));
             }
-            // Killed before they knew what for; the next ones are as good.
+            // Killed before they knew what for.
             Err(MakeError::ZygoteGone(_) | MakeError::SpareGone(_)) if retries > 0 => retries -= 1,
             Err(MakeError::ZygoteGone(exit)) => return Err(SpawnError::ZygoteDied(exit)),
             Err(MakeError::SpareGone(exit)) => return Err(SpawnError::Died(exit)),
@@ -298,22 +302,27 @@ struct Started {
 }
 
 impl Started {
-    fn wait_running(self, deadline: Deadline) -> Result<(Member, Ends), SpawnError> {
-        let descriptors = [self.socket.as_fd(), self.member.as_fd()];
-        let ready = match poll_readable(&descriptors, deadline) {
-            Ok(ready) => ready,
-            Err(source) => return Err(self.end(SpawnError::Os(source))),
-        };
-        if !ready[0] && !ready[1] {
-            return Err(self.end(SpawnError::TimedOut));
+    fn wait_running(self, deadline: Deadline) -> Result<(Member, Ends), MakeError> {
+        let (socket, process) = (self.socket.as_fd(), self.member.as_fd());
+        // The socket once more: the child may have replied and ended between the two looks.
+        let ready = poll_readable(&[socket, process], deadline).and_then(|ready| match ready[..] {
+            [false, true] => Ok((is_readable(socket)?, true)),
+            _ => Ok((ready[0], ready[1])),
+        });
+        match ready {
+            Err(source) => return Err(self.end(SpawnError::Os(source)).into()),
+            Ok((false, false)) => return Err(self.end(SpawnError::TimedOut).into()),
+            Ok((false, true)) => return Err(self.died().into()),
+            Ok((true, _)) => {}
         }
-        if !ready[0] {
-            return Err(self.died());
-        }
-        match message::hear::<Reply>(self.socket.as_fd()) {
-            Some((Reply::Running, _)) => Ok((self.member, self.ends)),
-            Some((Reply::Refused(refusal), _)) => Err(self.end(refusal.into())),
-            None => Err(self.died()),
+        match message::hear_reply(self.socket.as_fd()) {
+            Ok(Reply::Running) => Ok((self.member, self.ends)),
+            Ok(Reply::Refused(refusal)) => Err(self.end(refusal.into()).into()),
+            Err(Silence::Ended) => Err(self.died().into()),
+            Err(Silence::Unread) => match self.died() {
+                SpawnError::Died(exit) => Err(MakeError::SpareGone(exit)),
+                error => Err(error.into()),
+            },
         }
     }
 

@@ -15,7 +15,7 @@ use manyhands_process::{Exit, Process, ProcessError, SpawnError, Zygote};
 use manyhands_shm::arena;
 use manyhands_sync::Event;
 
-use common::{alone, only_zygote_and_spare_are_left, wait_ends, zygote_and_spare};
+use common::{alone, only_zygote_and_spare_are_left, wait_ends, wait_state, zygote_and_spare};
 
 #[test]
 fn killed_process_that_was_forked_ahead_is_replaced() {
@@ -30,6 +30,36 @@ fn killed_process_that_was_forked_ahead_is_replaced() {
             assert_ne!(process.id(), spare);
             assert_eq!(process.join().expect("a value"), n + 1);
             assert_eq!(zygote_and_spare()[0], zygote);
+        }
+        only_zygote_and_spare_are_left();
+    }
+    alone(body);
+}
+
+/// The order lay unread in the socket of the dead, whose death was told as that of the child.
+#[test]
+fn process_that_is_killed_with_its_order_unread_is_replaced() {
+    const SIGSTOP: i32 = 19;
+    fn body() {
+        drop(Process::spawn(|| (), ()).expect("it starts").join());
+        for n in 0..20_u32 {
+            let [_, spare] = zygote_and_spare();
+            // What is stopped reads nothing, also if it has not come so far yet.
+            let stopped = Pidfd::open(spare).expect("it runs");
+            stopped.signal(SIGSTOP).expect("it is sent");
+            wait_state(spare, 'T');
+            let killer = std::thread::spawn(move || {
+                while Zygote::spare() == Some(spare) {
+                    std::thread::yield_now();
+                }
+                // It was taken; whether it has its order by now or not, nobody has read it.
+                let _ = Event::new().wait_timeout(Duration::from_micros(u64::from(n) * 20));
+                stopped.signal(9).expect("it is sent");
+            });
+            let mut process = Process::spawn(|n: u32| n + 1, (n,)).expect("another starts");
+            assert_ne!(process.id(), spare);
+            assert_eq!(process.join().expect("a value"), n + 1);
+            killer.join().expect("no panic");
         }
         only_zygote_and_spare_are_left();
     }

@@ -15,7 +15,7 @@ use manyhands_shm::Shared;
 use manyhands_sync::Event;
 
 use common::{
-    alone, children, only_zygote_and_spare_are_left, wait_ends, wait_for_ever, zygote_and_spare,
+    alone, only_zygote_and_spare_are_left, wait_ends, wait_for_ever, wait_state, zygote_and_spare,
 };
 
 const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
@@ -247,23 +247,13 @@ fn children_are_not_marked_and_treat_signals_as_usual() {
     }
 }
 
-/// Waits until a process waits for something itself.
-fn wait_asleep(pid: u32) {
-    let deadline = Deadline::after(LONG);
-    let is_asleep = |(child, state): &(u32, char)| *child == pid && *state == 'S';
-    while !children().iter().any(is_asleep) {
-        assert!(!deadline.has_passed(), "it never sleeps");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
 fn stopped_zygote_is_an_error_after_the_start_timeout() {
     fn body() {
         drop(Process::spawn(|| (), ()).expect("it starts").join());
         let [zygote, spare] = zygote_and_spare();
         // After the fork it answers, and then sleeps.
-        wait_asleep(zygote);
+        wait_state(zygote, 'S');
         let zygote = Pidfd::open(zygote).expect("it runs");
         const SIGSTOP: i32 = 19;
         zygote.signal(SIGSTOP).expect("it is sent");

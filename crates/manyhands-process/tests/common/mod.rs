@@ -90,3 +90,12 @@ pub(crate) fn wait_ends<'a>(processes: impl Iterator<Item = &'a Pidfd>) {
         assert!(ended.expect("poll")[0], "it goes on");
     }
 }
+
+/// Waits until a child is in this state: `S` sleeps, `T` is stopped.
+pub(crate) fn wait_state(pid: u32, state: char) {
+    let deadline = Deadline::after(LONG);
+    while !children().contains(&(pid, state)) {
+        assert!(!deadline.has_passed(), "it never comes to {state}");
+        std::thread::yield_now();
+    }
+}
