@@ -4,16 +4,18 @@ mod error;
 mod store;
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
+use manyhands_sync::Event;
 
 pub use error::{GetError, PutError};
 pub use store::{Heap, Stack, Store};
 
 use crate::patience::Patience;
 use crate::queue::{JoinError, QueueError, TaskDoneError};
+use crate::select::GetLocal;
 
 /// Values of the threads of one process, the last one first.
 ///
@@ -53,7 +55,8 @@ pub type PriorityQueue<T> = LocalQueue<Heap<T>>;
 
 /// A queue for the threads of one process; its clones are the same queue.
 ///
-/// What the two kinds of it are for is said at [`LifoQueue`] and [`PriorityQueue`].
+/// What the two kinds of it are for is said at [`LifoQueue`] and [`PriorityQueue`]. It can be
+/// [waited for](crate::wait) among other things, as a [`Queue`](crate::Queue) can.
 pub struct LocalQueue<S: Store> {
     shared: Arc<Shared<S>>,
 }
@@ -65,6 +68,9 @@ struct Shared<S> {
     items: Condvar,
     room: Condvar,
     done: Condvar,
+    /// For who waits for other things too: set while a `get` would not wait. Made when somebody asks for
+    /// it first, and changed only by who holds the lock.
+    ready: OnceLock<Arc<Event>>,
 }
 
 /// Whole whenever a value is compared, dropped or moved.
@@ -136,6 +142,7 @@ impl<S: Store> LocalQueue<S> {
                 items: Condvar::new(),
                 room: Condvar::new(),
                 done: Condvar::new(),
+                ready: OnceLock::new(),
             }),
         }
     }
@@ -143,6 +150,31 @@ impl<S: Store> LocalQueue<S> {
     fn state(&self) -> MutexGuard<'_, State<S>> {
         let state = self.shared.state.lock();
         state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The event that is set while a `get` would not wait.
+    pub(crate) fn ready(&self) -> &Arc<Event> {
+        let ready = &self.shared.ready;
+        ready.get().unwrap_or_else(|| {
+            // Whoever changes the state has the lock, and sees the event from now on.
+            let state = self.state();
+            ready.get_or_init(|| {
+                let event = Event::new();
+                if state.is_ready() {
+                    event.set();
+                }
+                Arc::new(event)
+            })
+        })
+    }
+
+    /// Has the event tell how things are; after a change, by who holds the lock.
+    fn tell(&self, state: &State<S>) {
+        match self.shared.ready.get() {
+            Some(event) if state.is_ready() => event.set(),
+            Some(event) => event.clear(),
+            None => {}
+        }
     }
 
     /// Puts a value; waits while there is no room.
@@ -212,6 +244,7 @@ impl<S: Store> LocalQueue<S> {
         let place = state.store.place_for(&value);
         std::mem::forget(again);
         state.store.insert(value, place);
+        self.tell(&state);
         wake_one(&self.shared.items, state.getting);
         Ok(())
     }
@@ -252,6 +285,39 @@ impl<S: Store> LocalQueue<S> {
         self.get_patiently(Patience::Until(Deadline::at(deadline)))
     }
 
+    /// Takes the first value, for `.await` on any runtime. Dropped before it is ready, it has taken
+    /// nothing.
+    ///
+    /// While it waits, a thread of the library sleeps on its behalf, as for
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async). A value that is put wakes all tasks that
+    /// wait for one.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_channel::PriorityQueue;
+    ///
+    /// async fn first(jobs: &PriorityQueue<(u8, String)>) -> Option<String> {
+    ///     // None when it is closed and empty.
+    ///     let (_, job) = jobs.get_async().await.ok()?;
+    ///     Some(job)
+    /// }
+    /// # let jobs = PriorityQueue::new();
+    /// # jobs.put((2, "sweep".to_owned()))?;
+    /// # let mut first = std::pin::pin!(first(&jobs));
+    /// # let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    /// # let ready = std::future::Future::poll(first.as_mut(), &mut context);
+    /// # assert_eq!(ready, std::task::Poll::Ready(Some("sweep".to_owned())));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_async(&self) -> GetLocal<'_, S> {
+        GetLocal::new(self)
+    }
+
     fn get_patiently(&self, patience: Patience) -> Result<S::Value, GetError> {
         let mut state = self.state();
         loop {
@@ -261,6 +327,7 @@ impl<S: Store> LocalQueue<S> {
             std::mem::forget(again);
             if let Some(value) = value {
                 state.in_hand += 1;
+                self.tell(&state);
                 wake_one(&self.shared.room, state.putting);
                 return Ok(value);
             }
@@ -296,7 +363,10 @@ impl<S: Store> LocalQueue<S> {
     ///
     /// Python: `Queue.shutdown()`.
     pub fn close(&self) {
-        self.state().is_closed = true;
+        let mut state = self.state();
+        state.is_closed = true;
+        self.tell(&state);
+        drop(state);
         self.shared.items.notify_all();
         self.shared.room.notify_all();
     }
@@ -308,6 +378,7 @@ impl<S: Store> LocalQueue<S> {
         let mut state = self.state();
         state.is_closed = true;
         let dropped = std::mem::take(&mut state.store);
+        self.tell(&state);
         drop(state);
         self.shared.items.notify_all();
         self.shared.room.notify_all();
@@ -399,6 +470,11 @@ impl<S: Store> LocalQueue<S> {
 }
 
 impl<S: Store> State<S> {
+    /// Whether a `get` would not wait.
+    fn is_ready(&self) -> bool {
+        self.is_closed || !self.store.is_empty()
+    }
+
     fn unfinished(&self) -> usize {
         self.store.len() + self.in_hand
     }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::bridge::Registration;
 use super::source::{InMemory, Kind, Source};
+use crate::local::{self, LocalQueue, Store};
 use crate::pipe::{Receiver, RecvError};
 use crate::queue::{GetError, Queue};
 use crate::socket::{self, AcceptError, Listener, SocketConnection, SocketReceiver};
@@ -31,6 +32,13 @@ pub struct Get<'a, T> {
     asleep: Option<Registration>,
 }
 
+/// The first value of a queue of one process, by [`LocalQueue::get_async`].
+#[must_use = "a future does nothing until it is awaited"]
+pub struct GetLocal<'a, S: Store> {
+    queue: &'a LocalQueue<S>,
+    asleep: Option<Registration>,
+}
+
 impl<'a, T> Recv<'a, T> {
     pub(crate) fn new(receiver: &'a mut Receiver<T>) -> Self {
         let asleep = None;
@@ -40,6 +48,13 @@ impl<'a, T> Recv<'a, T> {
 
 impl<'a, T> Get<'a, T> {
     pub(crate) fn new(queue: &'a Queue<T>) -> Self {
+        let asleep = None;
+        Self { queue, asleep }
+    }
+}
+
+impl<'a, S: Store> GetLocal<'a, S> {
+    pub(crate) fn new(queue: &'a LocalQueue<S>) -> Self {
         let asleep = None;
         Self { queue, asleep }
     }
@@ -159,6 +174,25 @@ impl<T: DeserializeOwned> Trial for Get<'_, T> {
     }
 }
 
+impl<S: Store> Trial for GetLocal<'_, S> {
+    type Output = Result<S::Value, local::GetError>;
+
+    fn attempt(&mut self) -> Option<Self::Output> {
+        match self.queue.try_get() {
+            Err(local::GetError::Empty) => None,
+            outcome => Some(outcome),
+        }
+    }
+
+    fn thing(&self) -> &dyn Source {
+        self.queue
+    }
+
+    fn asleep(&mut self) -> &mut Option<Registration> {
+        &mut self.asleep
+    }
+}
+
 impl Trial for RecvBytes<'_> {
     type Output = Result<Vec<u8>, socket::RecvError>;
 
@@ -229,6 +263,14 @@ impl<T: DeserializeOwned> Future for Get<'_, T> {
     }
 }
 
+impl<S: Store> Future for GetLocal<'_, S> {
+    type Output = Result<S::Value, local::GetError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.step(context)
+    }
+}
+
 impl<T> Drop for Recv<'_, T> {
     fn drop(&mut self) {
         self.receiver.consumer.get_up();
@@ -246,6 +288,14 @@ impl<T> fmt::Debug for Recv<'_, T> {
 impl<T> fmt::Debug for Get<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Get")
+            .field("queue", self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Store> fmt::Debug for GetLocal<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetLocal")
             .field("queue", self.queue)
             .finish_non_exhaustive()
     }

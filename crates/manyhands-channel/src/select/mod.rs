@@ -33,7 +33,7 @@ use bridge::Registration;
 use pollable::Flag;
 use source::{Kind, Source};
 
-pub use future::{Accept, Get, Recv, RecvBytes};
+pub use future::{Accept, Get, GetLocal, Recv, RecvBytes};
 pub use pollable::Pollable;
 
 /// What can be waited for among other things, by [`wait`] and [`Select`].
@@ -41,7 +41,7 @@ pub use pollable::Pollable;
 /// | what | is ready when |
 /// |---|---|
 /// | [`Connection`](crate::Connection), [`Receiver`](crate::Receiver), [`Consumer`](crate::ring::Consumer) | a message has come or begun to come, or the other end is closed or dead |
-/// | [`Queue`](crate::Queue) | there is a value, or the queue is closed and empty |
+/// | [`Queue`](crate::Queue), [`LifoQueue`](crate::LifoQueue), [`PriorityQueue`](crate::PriorityQueue) | there is a value, or the queue is closed and empty |
 /// | `Shared<Event>`, `Arc<Event>`, `&'static Event` | the event is set |
 /// | [`SocketConnection`](crate::SocketConnection), [`SocketReceiver`](crate::SocketReceiver) | something has come, or the other end is closed |
 /// | [`Listener`](crate::Listener) | somebody has come, or goes on with a handshake: `try_accept` |

@@ -11,6 +11,7 @@ use manyhands_sync::Event;
 
 use super::Waitable;
 use super::bed::{Bed, Place};
+use crate::local::{LocalQueue, Store};
 use crate::pipe::{Connection, Receiver};
 use crate::queue::Queue;
 use crate::ring::Consumer;
@@ -109,6 +110,12 @@ impl<T> Source for Queue<T> {
     }
 }
 
+impl<S: Store> Source for LocalQueue<S> {
+    fn kind(&self) -> Kind<'_> {
+        self.ready().kind()
+    }
+}
+
 impl Source for Consumer {
     fn kind(&self) -> Kind<'_> {
         Kind::Memory(self)
@@ -175,6 +182,7 @@ impl Source for Instant {
 }
 
 impl<T> Waitable for Queue<T> {}
+impl<S: Store> Waitable for LocalQueue<S> {}
 impl Waitable for Consumer {}
 impl<T> Waitable for Receiver<T> {}
 impl<S, R> Waitable for Connection<S, R> {}

@@ -15,6 +15,7 @@ use crate::socket::{AuthKey, Client};
 use crate::{Listener, Pipe, Queue};
 
 mod awaiting;
+mod local;
 
 const LONG: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(3);

@@ -7,7 +7,7 @@ use manyhands_os::descriptor;
 use super::*;
 
 /// Runs one task on this thread.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {
