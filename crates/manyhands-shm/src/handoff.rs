@@ -17,8 +17,9 @@ use serde::de::DeserializeOwned;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::arena::{Arena, Handle, Hold, family};
-use crate::error::{OutsideParcel, PackError, UnpackError};
+use crate::arena::{Arena, Block, Handle, Hold, family, list_len};
+use crate::error::{ArenaError, NoSpace, OutsideParcel, PackError, UnpackError};
+use crate::region::Region;
 
 /// A value that can be sent to another process of the family: any that serde can take apart and
 /// put together.
@@ -41,6 +42,8 @@ pub struct Parcel {
 #[must_use = "the objects in a parcel may be freed as soon as its holds are dropped"]
 pub struct Holds {
     kept: Vec<Box<dyn Send>>,
+    /// The shared blocks among what is kept.
+    blocks: Vec<Handle>,
 }
 
 impl Holds {
@@ -57,6 +60,17 @@ impl Holds {
     /// Takes over the holds of another parcel.
     pub fn extend(&mut self, other: Holds) {
         self.kept.extend(other.kept);
+        self.blocks.extend(other.blocks);
+    }
+
+    /// Whether the value refers to this region.
+    pub fn has(&self, region: &Region) -> bool {
+        self.blocks.contains(&region.handle())
+    }
+
+    /// Whether a block can hold all of it, without any process: all are shared objects of the arena.
+    fn are_blocks(&self) -> bool {
+        self.kept.len() == self.blocks.len()
     }
 }
 
@@ -102,15 +116,67 @@ pub fn pack_into<T: Serialize + ?Sized>(
     let before = bytes.len();
     let scope = PackScope::open();
     let outcome = postcard::serialize_with_flavor(value, Appender { bytes });
-    let kept = scope.close();
+    let holds = scope.close();
     match outcome {
-        Ok(()) => Ok(Holds { kept }),
+        Ok(()) => Ok(holds),
         Err(reason) => {
             bytes.truncate(before);
             let reason = refusal().unwrap_or_else(|| reason.to_string());
             Err(PackError::Refused { reason })
         }
     }
+}
+
+/// Copies an encoded value into a block that holds the shared objects in it, in place of the
+/// process: as long as the block is there, whoever has it, they are. `None` when they are not all objects
+/// of the arena (an end of a pipe, say, is open as long as somebody keeps it).
+///
+/// The bytes begin at the block's [`start`](Block::start). If the block is the last that holds an object,
+/// this is freed with the block, without its destructor, as it is when its last holder is killed.
+///
+/// # Errors
+///
+/// [`NoSpace`] when the arena is full.
+///
+/// # Examples
+///
+/// ```
+/// use manyhands_shm::{Shared, handoff};
+///
+/// let shared = Shared::new(7_u64)?;
+/// let parcel = handoff::pack(&("seven", &shared))?;
+/// let block = handoff::to_block(&parcel.bytes, &parcel.holds)?.expect("one of the arena");
+/// drop((parcel.holds, shared));
+///
+/// // SAFETY: the block is ours, and has bytes up to its end.
+/// let bytes = unsafe {
+///     std::slice::from_raw_parts(block.as_ptr().add(block.start()), block.len() - block.start())
+/// };
+/// let (name, shared): (String, Shared<u64>) = handoff::unpack(bytes)?;
+/// assert_eq!((name.as_str(), *shared), ("seven", 7));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn to_block(bytes: &[u8], holds: &Holds) -> Result<Option<Block>, NoSpace> {
+    if !holds.are_blocks() {
+        return Ok(None);
+    }
+    let arena = receiving_arena().map_err(|reason| NoSpace::without_arena(bytes.len(), reason))?;
+    let list = match holds.is_empty() {
+        true => Some(0),
+        false => list_len(holds.blocks.len()),
+    };
+    let len = list.and_then(|list| list.checked_add(bytes.len()));
+    let block = arena.allocate(len.unwrap_or(usize::MAX))?;
+    if !holds.is_empty() && !arena.hold_all(&block, &holds.blocks) {
+        return Ok(None);
+    }
+    let place = block.as_ptr().wrapping_add(block.start());
+    // SAFETY: `copy_nonoverlapping` needs two valid ranges that do not overlap.
+    // - where: behind the list, the block has as many bytes; it is new, so the caller's are elsewhere.
+    // - who: the block is this process's alone.
+    // - what: nothing is read from it.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+    Ok(Some(block))
 }
 
 /// Decodes a value; the receiver becomes a holder of every shared object in it.
@@ -133,17 +199,28 @@ pub fn unpack<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, UnpackErr
 
 /// Keeps something alive as long as the parcel that is being packed on this thread.
 ///
-/// Called by the `Serialize` implementations of handles.
+/// Called by the `Serialize` implementations of what is more than a handle.
 ///
 /// # Errors
 ///
 /// [`OutsideParcel`] when no parcel is being packed on this thread.
 pub fn hold<H: Send + 'static>(keep: H) -> Result<(), OutsideParcel> {
+    keep_in_scope(keep, None)
+}
+
+/// As [`hold`], of what holds a shared block, and does nothing else.
+pub(crate) fn hold_block<H: Send + 'static>(keep: H, block: Handle) -> Result<(), OutsideParcel> {
+    keep_in_scope(keep, Some(block))
+}
+
+fn keep_in_scope<H: Send + 'static>(keep: H, block: Option<Handle>) -> Result<(), OutsideParcel> {
     // In an option, so that what is refused is dropped after the borrow: a drop may pack.
     let mut keep = Some(keep);
     let outcome = PACKING.with_borrow_mut(|scopes| {
         let scope = scopes.last_mut().ok_or(OutsideParcel)?;
-        scope.extend(keep.take().map(|keep| Box::new(keep) as Box<dyn Send>));
+        let keep = keep.take().map(|keep| Box::new(keep) as Box<dyn Send>);
+        scope.kept.extend(keep);
+        scope.blocks.extend(block);
         Ok(())
     });
     outcome.inspect_err(|error: &OutsideParcel| refuse(error.to_string()))
@@ -177,7 +254,7 @@ pub(crate) fn receive<'de, D: Deserializer<'de>>(
             "a handle to shared memory comes in parcels only (handoff::unpack)",
         ));
     }
-    let arena = receiving_arena().map_err(|error| refused(&error))?;
+    let arena = receiving_arena().map_err(|error| refused(&error.to_string()))?;
     let handle = Handle::from_bits(bits).ok_or_else(|| refused("this is no handle"))?;
     arena.reach(handle).map_err(|error| {
         refused(&format!(
@@ -188,19 +265,17 @@ pub(crate) fn receive<'de, D: Deserializer<'de>>(
         .ok_or_else(|| refused("the shared object has been freed, or is of another type"))
 }
 
-fn receiving_arena() -> Result<&'static Arena, String> {
+fn receiving_arena() -> Result<&'static Arena, ArenaError> {
     #[cfg(test)]
     if let Some(arena) = tests::ARENA.get() {
         return Ok(arena);
     }
-    family().map_err(|error| error.to_string())
+    family()
 }
-
-type Kept = Vec<Box<dyn Send>>;
 
 thread_local! {
     /// The parcels that are being packed on this thread; a `Serialize` implementation may pack.
-    static PACKING: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    static PACKING: RefCell<Vec<Holds>> = const { RefCell::new(Vec::new()) };
     static UNPACKING: Cell<u32> = const { Cell::new(0) };
     static REFUSAL: Cell<Option<String>> = const { Cell::new(None) };
 }
@@ -215,11 +290,11 @@ struct PackScope;
 impl PackScope {
     fn open() -> PackScope {
         REFUSAL.set(None);
-        PACKING.with_borrow_mut(|scopes| scopes.push(Vec::new()));
+        PACKING.with_borrow_mut(|scopes| scopes.push(Holds::default()));
         PackScope
     }
 
-    fn close(self) -> Kept {
+    fn close(self) -> Holds {
         std::mem::forget(self);
         pop_scope()
     }
@@ -231,7 +306,7 @@ impl Drop for PackScope {
     }
 }
 
-fn pop_scope() -> Kept {
+fn pop_scope() -> Holds {
     PACKING.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 

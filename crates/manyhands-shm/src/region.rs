@@ -163,7 +163,7 @@ impl Region {
 
 impl Serialize for Region {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        handoff::hold(self.clone()).map_err(S::Error::custom)?;
+        handoff::hold_block(self.clone(), self.handle()).map_err(S::Error::custom)?;
         serializer.serialize_u64(self.handle().to_bits())
     }
 }

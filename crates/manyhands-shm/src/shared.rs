@@ -327,7 +327,7 @@ impl<T: ?Sized + Shape> Deref for Shared<T> {
 
 impl<T: ?Sized + Shape> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        handoff::hold(self.clone()).map_err(S::Error::custom)?;
+        handoff::hold_block(self.clone(), self.hold.handle()).map_err(S::Error::custom)?;
         serializer.serialize_u64(self.hold.handle().to_bits())
     }
 }

@@ -164,6 +164,14 @@ impl Block {
         self.address
     }
 
+    /// Where the bytes begin that are the user's: behind the list of what the block
+    /// [holds](crate::handoff::to_block), if there is one.
+    pub fn start(&self) -> usize {
+        // Relaxed: nobody else changes the word of a block that we own.
+        let word = BlockWord::from_bits(self.entry().word.load(Relaxed));
+        self.arena.start_in(self.handle, word, self.len)
+    }
+
     /// Gives the block to another process: its handle goes into `mailbox`, then one compare and
     /// exchange makes the receiver responsible.
     ///

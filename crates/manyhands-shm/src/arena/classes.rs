@@ -336,8 +336,13 @@ impl Arena {
 
     /// Frees a block that this process owns.
     #[inline]
-    pub(super) fn free(&self, handle: Handle) {
+    pub(super) fn free(&'static self, handle: Handle) {
         let (class, index) = (handle.class(), handle.index());
+        // Relaxed: nobody else changes the word of a block that we own.
+        let word = self.memory.entry(class, index).word.load(Relaxed);
+        if BlockWord::from_bits(word).is_holding() && !self.empty(handle) {
+            return;
+        }
         let mut hints = lock(&self.hints[class]);
         if class_size(class) >= PUNCHED_SIZE
             && (hints.free.len() as u64 + 1) * class_size(class) > KEPT_WARM

@@ -53,7 +53,8 @@ impl Hold {
         }))
     }
 
-    /// Where the bytes of a block that is deposited here lie, and how many they are.
+    /// Where the bytes of a block that is deposited here lie, and how many they are; behind the list
+    /// of what it holds.
     ///
     /// # Errors
     ///
@@ -61,16 +62,18 @@ impl Hold {
     pub(crate) fn look_at(&self, handle: Handle) -> Result<Option<(*const u8, usize)>, OsError> {
         let arena = self.arena();
         arena.reach(handle)?;
-        Ok(self.deposited(handle).map(|(entry, _)| {
+        Ok(self.deposited(handle).map(|(entry, word)| {
             let place = arena.memory.data(handle.class(), handle.index());
-            (place.cast_const(), arena.length_of(handle, entry))
+            let len = arena.length_of(handle, entry);
+            let start = arena.start_in(handle, word, len);
+            (place.wrapping_add(start).cast_const(), len - start)
         }))
     }
 
     /// Whether blocks may be deposited here; false when there are none.
     pub(crate) fn has_deposits(&self) -> bool {
         // Relaxed: who asks knows that a deposit it looks for came before.
-        self.entry().deposit.load(Relaxed) != 0
+        self.entry().deposits() != 0
     }
 
     fn deposited(&self, handle: Handle) -> Option<(&'static Entry, BlockWord)> {

@@ -56,6 +56,21 @@ pub(crate) struct Header {
     pub(crate) ready: [AtomicU32; CLASSES],
     /// How many windows were opened. It only grows.
     pub(crate) windows: AtomicU32,
+    pub(crate) journal: Journal,
+}
+
+/// One step of a parcel that comes to hold a shared block, or lets it go; written down before it is
+/// done, under the lock, so that whoever takes the lock next does all of it.
+#[repr(C)]
+pub(crate) struct Journal {
+    /// The handle of the parcel; zero when there is nothing to do. Written last.
+    pub(crate) parcel: AtomicU64,
+    /// The handle of the shared block.
+    pub(crate) block: AtomicU64,
+    /// How many parcels hold it then.
+    pub(crate) parcels: AtomicU32,
+    /// How many of those in its list the parcel holds then.
+    pub(crate) held: AtomicU32,
 }
 
 /// A participant's place.
@@ -81,7 +96,7 @@ pub(crate) struct Entry {
     /// How many pages from the block's start are backed, in classes above a page; the owner's.
     pub(crate) warm: AtomicU32,
     /// Of a deposited block: the handle of the shared block that it is deposited in. Of a shared
-    /// block: at least how many are deposited in it.
+    /// block: at least how many are deposited in it, and above that, how many parcels hold it.
     pub(crate) deposit: AtomicU64,
 }
 
@@ -99,6 +114,7 @@ const _: () = {
     assert!(offset_of!(Header, lock) == 24);
     assert!(offset_of!(Header, ready) == 32);
     assert!(offset_of!(Header, windows) == 132);
+    assert!(offset_of!(Header, journal) == 136);
     assert!(size_of::<Header>() <= PAGE as usize);
     assert!(offset_of!(SeatRecord, word) == 0);
     assert!(offset_of!(SeatRecord, identity) == 8);

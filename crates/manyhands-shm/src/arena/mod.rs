@@ -6,6 +6,7 @@ mod deposit;
 mod layout;
 mod members;
 mod memory;
+mod parcel;
 mod reaper;
 mod seat;
 mod sharing;
@@ -28,6 +29,7 @@ pub use seat::{Participant, Seat};
 pub use stats::{ClassStats, HolderStats, Stats, stats};
 
 pub(crate) use layout::MOST_ALIGNMENT;
+pub(crate) use parcel::list_len;
 pub(crate) use sharing::Hold;
 
 use classes::Hints;
@@ -304,12 +306,13 @@ impl Arena {
     }
 
     /// The arena's lock. What it guards is written by single stores, each of which leaves a state
-    /// that the sweep after a death completes; so a death inside needs no repair here.
+    /// that the sweep after a death completes; or it is in the journal, and is completed here.
     pub(crate) fn lock(&self) -> ShortGuard<'_> {
         let mut guard = self.memory.header().lock.lock();
         if guard.owner_died() {
             guard.mark_consistent();
         }
+        self.complete();
         guard
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use manyhands_os::process::Identity;
 
+use super::block::Handle;
 use super::layout::{HOLDER_WORDS, SEATS};
 use super::word::{BlockState, BlockWord, SeatState, SeatWord, Who};
 use super::{Arena, Participant};
@@ -217,18 +218,50 @@ impl Arena {
                         bits.store(before & !ended, Relaxed);
                     }
                 }
-                if !holders.is_empty() {
+                if !holders.is_empty() || entry.parcels() != 0 {
                     return;
                 }
             }
         }
         // Relaxed: what its holders did to it came before their end.
         pass.has_freed |= entry.deposit.load(Relaxed) != 0;
+        let Some(word) = self.let_go_first(class, index, word, pass) else {
+            return;
+        };
         let freed = word.freed().to_bits();
         // Release: pairs with the Acquire in `claim`. A failure means that the giver was faster.
         let _ = entry
             .word
             .compare_exchange(word.to_bits(), freed, AcqRel, Relaxed);
+    }
+
+    /// Lets go what a block holds that is about to be freed; its word then, unless somebody else has the
+    /// block now. A death meanwhile leaves it to the sweep for this process.
+    fn let_go_first(
+        &self,
+        class: usize,
+        index: u32,
+        word: BlockWord,
+        pass: &mut Pass,
+    ) -> Option<BlockWord> {
+        if !word.is_holding() {
+            return Some(word);
+        }
+        let entry = self.memory.entry(class, index);
+        let mine = word.with(BlockState::Owned, self.me().who());
+        entry
+            .word
+            .compare_exchange(word.to_bits(), mine.to_bits(), AcqRel, Relaxed)
+            .ok()?;
+        let parcel = Handle::new(class, index, word.generation());
+        // What nobody holds then is freed by the next pass.
+        pass.has_let_go = true;
+        if self.let_go(parcel).is_none() {
+            // Whoever has room for all of the arena goes on.
+            entry.word.store(word.to_bits(), Release);
+            return None;
+        }
+        Some(mine)
     }
 
     /// Makes an ended seat free, unless another reaper has done it.
@@ -257,11 +290,13 @@ struct Pass {
     has_deposits: bool,
     /// Blocks were freed in which others may be deposited.
     has_freed: bool,
+    /// Blocks were freed which held others.
+    has_let_go: bool,
 }
 
 impl Pass {
     fn goes_on(&self) -> bool {
-        self.has_deposits && self.has_freed
+        self.has_deposits && self.has_freed || self.has_let_go
     }
 }
 

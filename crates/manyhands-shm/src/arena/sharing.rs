@@ -205,7 +205,7 @@ impl Hold {
         if !is_renewed {
             let _guard = self.arena.lock();
             let holders = self.arena.memory.holders(class, index);
-            if !holders.is_only(self.arena.me().slot()) {
+            if !holders.is_only(self.arena.me().slot()) || self.entry().parcels() != 0 {
                 return false;
             }
             // Release: pairs with the Acquire in `shared_word`, as that of `share` does.
@@ -256,7 +256,7 @@ impl Hold {
                 .holders(self.handle.class(), self.handle.index());
             let _guard = arena.lock();
             holders.remove(arena.me().slot());
-            if !holders.is_empty() {
+            if !holders.is_empty() || entry.parcels() != 0 {
                 return None;
             }
             // A death before this store leaves a shared block without holders: the sweep frees it.
@@ -270,7 +270,7 @@ impl Hold {
 impl Arena {
     /// Makes a seat a holder of a shared block, under the arena's lock; `false` when the block is
     /// not shared any more.
-    fn add_holder(&self, handle: Handle, entry: &Entry, slot: u16) -> bool {
+    pub(super) fn add_holder(&self, handle: Handle, entry: &Entry, slot: u16) -> bool {
         let holders = self.memory.holders(handle.class(), handle.index());
         let Some(word) = shared_word(handle, entry) else {
             return false;
@@ -309,7 +309,7 @@ impl Drop for Hold {
             unsafe { finish(block.as_ptr(), block.len()) };
         }
         // Relaxed: what the holders before did to it came before they left.
-        if block.entry().deposit.load(Relaxed) != 0 {
+        if block.entry().deposits() != 0 {
             self.arena.free_deposits(&block);
         }
     }

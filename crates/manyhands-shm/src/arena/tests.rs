@@ -8,6 +8,7 @@ mod depositing;
 mod giving;
 mod holding;
 mod model;
+mod parcels;
 mod reaping;
 mod seats;
 mod windows;

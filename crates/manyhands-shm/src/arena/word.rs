@@ -62,6 +62,9 @@ pub(crate) enum BlockState {
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub(crate) struct BlockWord(u64);
 
+/// Said by a block word in the upper bit of its state: the block holds those that it lists.
+const HOLDING: u64 = 1 << 15;
+
 impl BlockWord {
     pub(crate) const fn from_bits(bits: u64) -> BlockWord {
         BlockWord(bits)
@@ -80,7 +83,7 @@ impl BlockWord {
     }
 
     pub(crate) const fn state(self) -> BlockState {
-        match self.0 as u16 {
+        match (self.0 & (HOLDING - 1)) as u16 {
             1 => BlockState::Owned,
             2 => BlockState::Inbox,
             3 => BlockState::Shared,
@@ -101,7 +104,18 @@ impl BlockWord {
             BlockState::Single => 4,
             BlockState::Deposited => 5,
         };
-        BlockWord(self.0 & !0xffff_ffff | (who.0 as u64) << 16 | state)
+        let rest = self.0 & (!0xffff_ffff | HOLDING);
+        BlockWord(rest | (who.0 as u64) << 16 | state)
+    }
+
+    /// Whether the block holds others; it does until it is free.
+    pub(crate) const fn is_holding(self) -> bool {
+        self.0 & HOLDING != 0
+    }
+
+    /// The same, of a block that holds others.
+    pub(crate) const fn holding(self) -> BlockWord {
+        BlockWord(self.0 | HOLDING)
     }
 
     /// Free again: handles of the former incarnation no longer fit.

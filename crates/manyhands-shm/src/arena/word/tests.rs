@@ -18,6 +18,11 @@ fn block_word_keeps_generation_when_its_state_changes() {
         assert_eq!(changed.generation(), 0xdead_beef);
         assert_eq!(changed.who(), who);
         assert_eq!(changed.state(), state);
+        let holding = changed.holding();
+        assert!(!changed.is_holding() && holding.is_holding());
+        assert_eq!((holding.state(), holding.who()), (state, who));
+        assert!(holding.with(BlockState::Owned, Who::NOBODY).is_holding());
+        assert!(!holding.freed().is_holding());
     }
 }
 
