@@ -1,5 +1,6 @@
 //! Queues between processes, and what is in them when producers and consumers are killed.
 
+mod holding;
 mod leases;
 
 use std::collections::BTreeMap;
@@ -123,85 +124,6 @@ fn mpqueue_15_queue_that_a_child_passes_on_to_a_grandchild_is_the_same() {
     let mut child = Process::spawn(put_by_a_grandchild, (queue.clone(), 7)).expect("a child");
     child.join().expect("it returns");
     assert_eq!((queue.get().ok(), queue.get().ok()), (Some(7), Some(8)));
-}
-
-fn put_and_wait(queue: Queue<Shared<AtomicU64>>, more: Queue<u64>) -> u64 {
-    let value = Shared::new(AtomicU64::new(41)).expect("room");
-    queue.put(&value).expect("it is open");
-    more.get().expect("it is told to go on")
-}
-
-#[test]
-fn handle_that_a_child_puts_arrives_while_it_lives() {
-    let (queue, more) = (Queue::new().expect("room"), Queue::new().expect("room"));
-    let arguments = (queue.clone(), more.clone());
-    let mut child = Process::spawn(put_and_wait, arguments).expect("a child");
-    let value = queue.get_timeout(LONG).expect("a value");
-    more.put(&3).expect("it is open");
-    assert_eq!(child.join().expect("it returns"), 3);
-    assert_eq!(value.load(Relaxed), 41);
-}
-
-#[test]
-fn handle_whose_child_was_killed_is_told_as_gone_and_the_queue_goes_on() {
-    let (queue, more) = (Queue::new().expect("room"), Queue::new().expect("room"));
-    let arguments = (queue.clone(), more.clone());
-    let mut child = Process::spawn(put_and_wait, arguments).expect("a child");
-    until(|| queue.len() == 1);
-    child.kill().expect("it lives");
-    assert!(child.join().is_err());
-    // The dead one's blocks go when somebody has noticed; until then the value is there.
-    match queue.get() {
-        Ok(value) => assert_eq!(value.load(Relaxed), 41),
-        Err(error) => assert!(matches!(error, GetError::Undecodable(_)), "{error}"),
-    }
-    queue
-        .put(&Shared::new(AtomicU64::new(1)).expect("room"))
-        .expect("it is open");
-    assert_eq!(queue.get().expect("a value").load(Relaxed), 1);
-}
-
-fn put_in_place_and_wait(queue: Queue<Vec<u8>>, more: Queue<u64>) {
-    queue.put(&vec![1; 3 << 20]).expect("it is open");
-    let mut slot = queue.reserve(5 << 20).expect("room");
-    slot.fill(2);
-    assert!(slot.commit().is_ok());
-    let _never_committed = queue.reserve(7 << 20);
-    drop(more.get());
-}
-
-fn drop_and_wait(_queue: Queue<Vec<u8>>, more: Queue<u64>) {
-    drop(more.get());
-}
-
-#[test]
-fn large_values_outlive_whoever_put_them_and_are_freed_with_their_queue() {
-    let blocks = || manyhands_shm::arena::stats().map_or(0, |stats| stats.used_bytes() >> 20);
-    let more = Queue::new().expect("room");
-    let before = blocks();
-    let queue = Queue::<Vec<u8>>::new().expect("room");
-    let arguments = (queue.clone(), more.clone());
-    let mut child = Process::spawn(put_in_place_and_wait, arguments).expect("a child");
-    until(|| queue.len() == 2);
-    child.kill().expect("it lives");
-    assert!(child.join().is_err());
-    let reaped = || {
-        manyhands_shm::arena::family()
-            .map(|arena| arena.reap_dead())
-            .expect("an arena");
-        blocks()
-    };
-    until(|| reaped() < before + 5 + 5);
-    assert_eq!(queue.get().expect("it is there"), vec![1; 3 << 20]);
-    assert_eq!(*queue.get_ref().expect("it is there"), vec![2; 5 << 20]);
-
-    // Whoever has it last may be killed, too.
-    queue.put(&vec![3; 9 << 20]).expect("it is open");
-    let mut child = Process::spawn(drop_and_wait, (queue, more)).expect("a child");
-    assert!(blocks() >= before + 9);
-    child.kill().expect("it lives");
-    assert!(child.join().is_err());
-    until(|| reaped() < before + 5);
 }
 
 /// How many values a producer puts at most; then its storm has blown over.

@@ -1,7 +1,8 @@
 //! Keeping what was sent alive until it is received.
 //!
 //! A handle to shared memory crosses as eight bytes; somebody must hold the object while it is on
-//! the way. The sender does, until the head of the ring or queue has passed the message: the receiver
+//! the way. In a queue the message itself does, if it can; but the sender does besides, since the last
+//! holder of a value runs its destructor, which a message cannot; until the head of the ring or queue has passed the message: the receiver
 //! unpacks before it moves the head. A sender that is dropped earlier leaves its holds to the process.
 
 use std::collections::VecDeque;

@@ -8,7 +8,6 @@
 pub mod actor;
 pub mod milestones;
 pub mod pairs;
-pub mod path;
 pub mod report;
 pub mod scene;
 pub mod sweep;

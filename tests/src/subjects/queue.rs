@@ -16,9 +16,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
-use manyhands_channel::{GetError, PutError, Queue, wait, wait_timeout};
+use manyhands_channel::{GetError, Pipe, PutError, Queue, Sender, wait, wait_timeout};
 use manyhands_shm::Region;
 use manyhands_sync::Event;
+use serde::{Deserialize, Serialize};
 
 use super::family::{self, Letter};
 use crate::place::{Place, Placed};
@@ -35,9 +36,19 @@ const PEER: u8 = 1;
 const HOLDER: u8 = 2;
 const NEWCOMER: u8 = 3;
 
-/// With a region, it is unpacked in front of the queue; with more bytes than its queue has room for, it is
-/// a block. A text, since that is encoded in few instructions.
-type Value = ([u8; 24], Option<Region>, String);
+/// With more bytes than its queue has room for, it is a block. A text, since that is encoded in few
+/// instructions.
+type Value = ([u8; 24], Extra, String);
+
+/// What a message has to keep alive on its way.
+#[derive(Serialize, Deserialize)]
+enum Extra {
+    Nothing,
+    /// Makes the message a block that holds it.
+    Region(Region),
+    /// Its sender keeps it; it is unpacked in front of the queue.
+    End(Box<Sender<u8>>),
+}
 
 /// An eighth of the bytes of a small queue is less.
 const BULK: usize = 600;
@@ -76,10 +87,11 @@ enum Act {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Load {
     Nothing,
-    /// The host keeps it until it is taken.
     Region,
+    /// The host keeps it until it is taken.
+    End,
     Block,
-    BlockWithRegion,
+    BlockWithEnd,
 }
 
 struct Case {
@@ -115,7 +127,7 @@ fn bulk(number: u64, is_block: bool) -> String {
 }
 
 fn two(who: u8) -> [Value; 2] {
-    [(); 2].map(|()| (bytes(who), None, String::new()))
+    [(); 2].map(|()| (bytes(who), Extra::Nothing, String::new()))
 }
 
 impl Table {
@@ -124,7 +136,7 @@ impl Table {
     }
 
     /// Takes note of a value that was taken; whose it is, if it is whole.
-    fn note(&self, (taken, _region, bulk): &Value) -> Option<u8> {
+    fn note(&self, (taken, _extra, bulk): &Value) -> Option<u8> {
         let who = taken[0];
         let is_whole = *taken == bytes(who) && bulk.bytes().all(|byte| byte == b'0' + who);
         let counter = self.taken.get(usize::from(who)).filter(|_| is_whole)?;
@@ -134,18 +146,6 @@ impl Table {
 
     fn taken(&self, who: u8) -> u64 {
         self.taken[usize::from(who)].load(Relaxed)
-    }
-}
-
-/// Gets until `enough`, which is looked at after each value.
-fn get_until(table: &Table, queue: &Queue<Value>, enough: impl Fn(u8) -> bool) -> Outcome {
-    loop {
-        match queue.get_timeout(GRACE).map(|value| table.note(&value)) {
-            Ok(Some(who)) if enough(who) => return Outcome::Fine,
-            Ok(Some(_)) => {}
-            Ok(None) => return Outcome::Unflagged,
-            Err(_) => return Outcome::Lost,
-        }
     }
 }
 
@@ -178,7 +178,7 @@ fn comes_true(what: impl Fn() -> bool) -> bool {
 }
 
 /// Lets this process look through what it keeps for values that were not taken yet, which it does
-/// when it puts others with regions.
+/// when it puts others with handles.
 fn let_go() {
     let queue = Queue::<Region>::new().expect("the arena is large");
     for _ in 0..3 {
@@ -196,24 +196,31 @@ impl Case {
 
     fn queue(&self, items: usize) -> Queue<Value> {
         let queue = match self.load {
-            Load::Nothing | Load::Region => Queue::bounded(items),
-            Load::Block | Load::BlockWithRegion => {
-                Queue::builder().items(items).bytes(4096).build()
-            }
+            Load::Nothing | Load::Region | Load::End => Queue::bounded(items),
+            Load::Block | Load::BlockWithEnd => Queue::builder().items(items).bytes(4096).build(),
         };
         queue.expect("the arena is large")
     }
 
     fn value(&self, who: u8) -> Value {
-        let is_block = matches!(self.load, Load::Block | Load::BlockWithRegion);
+        let is_block = matches!(self.load, Load::Block | Load::BlockWithEnd);
         let bulk = bulk(who.into(), is_block);
-        let region = who == HOLDER && self.has_region();
-        let region = region.then(|| Region::new(64).expect("the arena is large"));
-        (bytes(who), region, bulk)
+        let extra = match self.load {
+            // Survivors would keep theirs until they put again.
+            Load::Region if matches!(who, VICTIM | HOLDER) => {
+                Extra::Region(Region::new(64).expect("the arena is large"))
+            }
+            Load::End | Load::BlockWithEnd if who == HOLDER => {
+                let (sender, _) = Pipe::simplex().expect("the arena is large");
+                Extra::End(Box::new(sender))
+            }
+            _ => Extra::Nothing,
+        };
+        (bytes(who), extra, bulk)
     }
 
-    fn has_region(&self) -> bool {
-        matches!(self.load, Load::Region | Load::BlockWithRegion)
+    fn has_end(&self) -> bool {
+        matches!(self.load, Load::End | Load::BlockWithEnd)
     }
 
     fn put(&self, queue: &Queue<Value>, who: u8) {
@@ -227,13 +234,32 @@ impl Case {
         }
     }
 
+    /// Gets until `enough`, which is looked at after each value.
+    fn get_until(
+        &self,
+        table: &Table,
+        queue: &Queue<Value>,
+        enough: impl Fn(u8) -> bool,
+    ) -> Outcome {
+        loop {
+            match queue.get_timeout(GRACE).map(|value| table.note(&value)) {
+                Ok(Some(who)) if enough(who) => return Outcome::Fine,
+                Ok(Some(_)) => {}
+                Ok(None) => return Outcome::Unflagged,
+                // The victim has died with the end.
+                Err(GetError::Undecodable(_)) if self.has_end() => {}
+                Err(_) => return Outcome::Lost,
+            }
+        }
+    }
+
     /// What the newcomer does for consumers that wait.
     fn feed(&self, table: &Table, queue: &Queue<Value>) -> Outcome {
         if !comes_to(queue, 0) {
             return Outcome::Lost;
         }
         (0..=PEERS).for_each(|_| self.put(queue, NEWCOMER));
-        get_until(table, queue, |_| true)
+        self.get_until(table, queue, |_| true)
     }
 
     /// What the newcomer does for producers that wait.
@@ -241,7 +267,7 @@ impl Case {
         if table.taken(PEER) == 0 && !comes_to(queue, self.items) {
             return Outcome::Lost;
         }
-        get_until(table, queue, |_| table.taken(PEER) == PEERS as u64)
+        self.get_until(table, queue, |_| table.taken(PEER) == PEERS as u64)
     }
 }
 
@@ -262,12 +288,13 @@ impl Subject for Case {
         PEERS
     }
 
-    /// Much of it is encoding, which is the same wherever it stops; to begin anew with regions takes
+    /// Much of it is encoding, which is the same wherever it stops; to begin anew with ends of pipes takes
     /// a hundred times as long.
     fn stride(&self) -> u32 {
         match self.act {
-            _ if self.has_region() => 97,
-            _ if self.load == Load::Block => 29,
+            _ if self.has_end() => 97,
+            _ if self.load == Load::Region => 61,
+            _ if self.load != Load::Nothing => 29,
             // Waits through five thousand.
             Act::Select => 13,
             _ => 5,
@@ -294,7 +321,7 @@ impl Subject for Case {
     }
 
     fn audit(&self, _place: Place) -> Outcome {
-        if self.has_region() {
+        if self.has_end() || self.load == Load::Region {
             let_go();
         }
         family::audit()

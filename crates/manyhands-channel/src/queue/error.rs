@@ -92,8 +92,8 @@ pub enum GetError {
     /// The queue was closed, and every value in it was taken.
     #[error("the queue is closed")]
     Closed,
-    /// A message came, and is no encoding of such a value, or what it refers to in shared memory
-    /// has died with its sender. It is gone, the next one may be right.
+    /// A message came, and is no encoding of such a value, or an end of a pipe in it has died with its
+    /// sender. It is gone, the next one may be right.
     #[error("the message is no such value: {0}")]
     Undecodable(#[from] UnpackError),
     /// All processes together have as many leases of the queue as there can be (`lease` only).

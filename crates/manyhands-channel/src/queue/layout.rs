@@ -272,13 +272,13 @@ impl Mark {
 pub(super) enum Kind {
     /// An encoded value.
     Plain,
-    /// An encoded value with handles in it: it is unpacked before the producer learns that it was
-    /// taken.
+    /// An encoded value with ends of rings in it: it is unpacked before the producer learns that it
+    /// was taken.
     Holding,
     /// The handle of a block with an encoded value. The block lies in the queue's region, and goes to
     /// who takes the message.
     Block,
-    /// A block, with an encoded value that has handles in it.
+    /// A block, with an encoded value that has ends of rings in it.
     HoldingBlock,
 }
 

@@ -55,8 +55,9 @@
 //!
 //! # Messages with handles
 //!
-//! What a handle names is held by the sender until `head` has passed the message, so the receiver
-//! must have unpacked it before. That is user code, which no section may run. Such a message is
+//! A message with handles is a block that holds what they name. But an end of a ring is kept by its
+//! sender until `head` has passed the message, so the receiver must have unpacked it before. That is user
+//! code, which no section may run. Such a message is
 //! taken by who has the turn: read in the section, unpacked outside, taken in the section. Others
 //! that find it in front wait for the turn.
 

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
+use crate::{Pipe, Sender};
 
 /// A time-out that is to be seen passing.
 pub(super) const SOON: Duration = Duration::from_millis(5);
@@ -326,15 +327,15 @@ static NESTED: Mutex<Option<Queue<Nested>>> = Mutex::new(None);
 
 impl Serialize for Nested {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // With a handle, so that it is decoded in front of the queue.
-        let queue = Queue::<u8>::new().expect("room");
-        queue.serialize(serializer)
+        // With an end of a pipe, so that it is decoded in front of the queue.
+        let (sender, _receiver) = Pipe::simplex::<u8>().expect("room");
+        sender.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Nested {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Queue::<u8>::deserialize(deserializer)?;
+        Sender::<u8>::deserialize(deserializer)?;
         let queue = NESTED.lock().expect("no panic").clone();
         let inner = queue.expect("it is set").get();
         assert!(matches!(inner, Err(GetError::Reentered)));

@@ -259,8 +259,8 @@ const LEAST_BYTES: usize = 4096;
 impl<T: Serialize> Queue<T> {
     /// Puts a value behind the others; waits while there is no room.
     ///
-    /// Handles in the value stay alive until it was taken, also when this queue is dropped first, as
-    /// long as this process lives.
+    /// Handles in the value stay alive until it was taken, whatever becomes of this process; ends of pipes
+    /// and rings as long as this process lives.
     ///
     /// # Errors
     ///
@@ -317,6 +317,14 @@ impl<T: Serialize> Queue<T> {
         holds: Holds,
         patience: Patience,
     ) -> Result<(), PutError> {
+        if !holds.is_empty() && !holds.has(self.raw.region()) {
+            let mut block = handoff::to_block(bytes, &holds)?;
+            if block.is_some() {
+                let mark = self.put_block(&mut block, Kind::Block, patience)?;
+                self.keep(mark, holds);
+                return Ok(());
+            }
+        }
         if self.is_long(bytes.len()) {
             let mut block = Some(block_of(bytes)?);
             let kind = match holds.is_empty() {
@@ -389,8 +397,8 @@ impl<T: DeserializeOwned> Queue<T> {
 
     /// Takes the first value if there is one now.
     ///
-    /// A value with handles in it, which another consumer is just taking, is not there any more, and
-    /// neither is what lies behind it, until that one has it.
+    /// A value with an end of a pipe in it, which another consumer is just taking, is not there any more,
+    /// and neither is what lies behind it, until that one has it.
     ///
     /// # Errors
     ///

@@ -257,19 +257,24 @@ pub(crate) fn block_of(bytes: &[u8]) -> Result<Block, NoSpace> {
     Ok(block)
 }
 
-/// The bytes of a block of this process.
+/// The bytes of a block of this process, behind the list of what it holds.
 pub(crate) fn bytes_in(block: &Block) -> &[u8] {
     // SAFETY: `from_raw_parts` needs valid, initialized bytes that nobody writes.
-    // - where: so many bytes of the block are backed by memory, which stays mapped.
+    // - where: so many bytes of the block are backed by memory, which stays mapped; its list, if it has
+    //   one, lies before them.
     // - who: the block is this process's alone, and to write it needs `&mut`.
     // - what: any byte is a valid `u8`; the arena's memory is zeroed when it is made.
-    unsafe { std::slice::from_raw_parts(block.as_ptr(), block.len()) }
+    unsafe { std::slice::from_raw_parts(start_of(block), block.len() - block.start()) }
 }
 
 /// The bytes of a block of this process, to be written.
 pub(crate) fn bytes_in_mut(block: &mut Block) -> &mut [u8] {
     // SAFETY: as in `bytes_in`; the block is borrowed by `&mut`.
-    unsafe { std::slice::from_raw_parts_mut(block.as_ptr(), block.len()) }
+    unsafe { std::slice::from_raw_parts_mut(start_of(block), block.len() - block.start()) }
+}
+
+fn start_of(block: &Block) -> *mut u8 {
+    block.as_ptr().wrapping_add(block.start())
 }
 
 /// Tells the locks in the head of a queue where they lie.

@@ -3,7 +3,7 @@
 use super::{Act, Case, Load};
 use crate::step::Scene;
 
-pub(super) static CASES: [Case; 15] = [
+pub(super) static CASES: [Case; 17] = [
     Case {
         operation: "put",
         scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
@@ -41,13 +41,13 @@ pub(super) static CASES: [Case; 15] = [
         load: Load::Nothing,
     },
     Case {
-        operation: "get a region",
+        operation: "get an end",
         scenes: &[Scene::Alone, Scene::Racing],
         act: Act::Get,
         peers: Act::Put,
         items: 1,
         full: true,
-        load: Load::Region,
+        load: Load::End,
     },
     Case {
         operation: "put many",
@@ -132,12 +132,30 @@ pub(super) static CASES: [Case; 15] = [
         load: Load::Block,
     },
     Case {
-        operation: "get a block with a region",
+        operation: "get a block with an end",
         scenes: &[Scene::Alone],
         act: Act::Get,
         peers: Act::Put,
         items: 1,
         full: true,
-        load: Load::BlockWithRegion,
+        load: Load::BlockWithEnd,
+    },
+    Case {
+        operation: "put a region",
+        scenes: &[Scene::Alone, Scene::Racing],
+        act: Act::Put,
+        peers: Act::Get,
+        items: 8,
+        full: false,
+        load: Load::Region,
+    },
+    Case {
+        operation: "get a region",
+        scenes: &[Scene::Alone, Scene::Racing],
+        act: Act::Get,
+        peers: Act::Put,
+        items: 1,
+        full: true,
+        load: Load::Region,
     },
 ];
