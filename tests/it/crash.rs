@@ -152,6 +152,11 @@ fn queue_forgets_nobody_by_a_death_at_every_instruction() {
 }
 
 #[test]
+fn queue_loses_no_lease_by_a_death_at_every_instruction() {
+    sweep("Queue leases");
+}
+
+#[test]
 fn memory_with_a_name_survives_a_death_at_every_call() {
     sweep("Segment");
 }

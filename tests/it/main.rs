@@ -16,6 +16,9 @@ mod deaths;
 // Pipes, rings and doorbells between processes.
 mod channel;
 
+// Processes that fork by themselves, and start others.
+mod forked;
+
 // Ways to build and to load what starts processes.
 mod contexts;
 

@@ -18,7 +18,7 @@ use manyhands_tests::{subjects, system};
 const USAGE: &str = "\
 usage: crashstep [OBJECT [OPERATION]] [--scenes LETTERS] [--stride N] [--pairs] [--long] [--list]
 
-OBJECT and OPERATION are parts of names. --pairs sweeps pairs of deaths instead of single ones.
+OBJECT is a name or else a part of names, OPERATION a part of names. --pairs sweeps pairs of deaths instead of single ones.
 --long takes every boundary, also of what is sampled else and of pairs, and shows every hang of a control.";
 
 struct Options {
@@ -67,8 +67,19 @@ impl Options {
         names.next().is_none().then_some(options)
     }
 
-    fn takes(&self, subject: &dyn Subject) -> bool {
-        subject.object().contains(&self.object) && subject.operation().contains(&self.operation)
+    /// What is swept: of an object of just this name, or of all that have it in theirs.
+    fn subjects(&self) -> Vec<&'static dyn Subject> {
+        let mut all = subjects::all();
+        let is_whole = all.iter().any(|subject| subject.object() == self.object);
+        all.retain(|subject| {
+            let object = subject.object();
+            let is_meant = match is_whole {
+                true => object == self.object,
+                false => object.contains(&self.object),
+            };
+            is_meant && subject.operation().contains(&self.operation)
+        });
+        all
     }
 
     fn scenes(&self, subject: &dyn Subject) -> Vec<Scene> {
@@ -97,10 +108,7 @@ fn main() -> ExitCode {
     spin::switch_off();
     println!("{}", Report::heading());
     let (mut sweeps, mut failures) = (0, 0);
-    for subject in subjects::all()
-        .into_iter()
-        .filter(|subject| options.takes(*subject))
-    {
+    for subject in options.subjects() {
         for scene in options.scenes(subject) {
             if options.is_list {
                 println!(

@@ -8,6 +8,7 @@
 pub mod actor;
 pub mod milestones;
 pub mod pairs;
+pub mod path;
 pub mod report;
 pub mod scene;
 pub mod sweep;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::actor::{Actor, Kind, Role};
 use super::milestones::Milestones;
+use super::path::Path;
 use super::victim::{Part, Reached, Victim};
 use super::{Outcome, Scene, Subject};
 use crate::place::Place;
@@ -53,6 +54,7 @@ pub struct Stage<'a> {
     mark: Place,
     cast: Cast,
     milestones: Option<Milestones>,
+    path: Path,
 }
 
 /// The survivors. The host comes last: fields are dropped in this order, and it outlives its
@@ -121,6 +123,7 @@ impl<'a> Stage<'a> {
             mark,
             cast,
             milestones: None,
+            path: Path::default(),
         }
     }
 
@@ -133,7 +136,15 @@ impl<'a> Stage<'a> {
 
     /// Kills the victim after `count` instructions of its operation.
     pub fn trial(&mut self, scene: Scene, count: u32, patience: Duration) -> Trial {
-        self.trial_by(scene, count, patience, |victim| victim.step(count))
+        let mut path = std::mem::take(&mut self.path);
+        let walk = |victim: &mut Victim| path.walk(victim, scene, count);
+        let trial = self.trial_by(scene, count, patience, walk);
+        let has_strayed = path.has_strayed();
+        self.path = path;
+        if has_strayed && trial.result.is_ok() {
+            return self.trial_by(scene, count, patience, |victim| victim.step(count));
+        }
+        trial
     }
 
     /// Kills the victim where `walk` has led it; it is boundary `number` of the sweep.

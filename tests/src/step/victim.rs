@@ -112,6 +112,11 @@ impl Victim {
         )
     }
 
+    /// Where the next instruction is.
+    pub fn address(&self) -> Option<usize> {
+        program_counter(self.process)
+    }
+
     /// The process.
     pub fn process(&self) -> Pid {
         self.process
@@ -165,6 +170,37 @@ impl Victim {
         }
     }
 
+    /// Lets the victim run to the first instruction at `address`, or until it finishes or sleeps.
+    ///
+    /// # Panics
+    ///
+    /// As [`Victim::step`].
+    pub fn run_to(&mut self, address: usize) -> Reached {
+        break_at(self.process, Some(address));
+        let _ticks = Ticks::start();
+        let mut switches_before = None;
+        ptrace::syscall(self.process, None).expect("the victim is stopped");
+        loop {
+            match waitpid(self.process, None) {
+                Ok(WaitStatus::Stopped(_, Signal::SIGTRAP)) => break,
+                Ok(WaitStatus::PtraceSyscall(_)) if self.is_done() => return Reached::Done,
+                Ok(WaitStatus::PtraceSyscall(_)) => {
+                    ptrace::syscall(self.process, None).expect("the victim is stopped");
+                }
+                Err(Errno::EINTR) if self.sleeps_on(&mut switches_before) => {
+                    return Reached::Asleep;
+                }
+                Err(Errno::EINTR) => {}
+                other => panic!(
+                    "the run of the victim to {} ended with {other:?}",
+                    system::name_of_code(address)
+                ),
+            }
+        }
+        break_at(self.process, None);
+        Reached::Boundary
+    }
+
     /// Waits for the trap after a step. False: the step was a system call, and the victim sleeps.
     fn wait_for_trap(&self) -> bool {
         let mut switches_before = None;
@@ -174,13 +210,18 @@ impl Victim {
                 Err(Errno::EINTR) => {}
                 other => panic!("a step of the victim ended with {other:?}"),
             }
-            // A tick. Twice asleep without having run in between is asleep.
-            let switches = system::sleeps_in(self.process).and(system::switches(self.process));
-            if switches.is_some() && switches == switches_before {
+            if self.sleeps_on(&mut switches_before) {
                 return false;
             }
-            switches_before = switches;
         }
+    }
+
+    /// At a tick: twice asleep without having run in between is asleep.
+    fn sleeps_on(&self, before: &mut Option<u64>) -> bool {
+        let switches = system::sleeps_in(self.process).and(system::switches(self.process));
+        let is_asleep = switches.is_some() && switches == *before;
+        *before = switches;
+        is_asleep
     }
 
     /// Lets the victim run until it sleeps in a futex; it will stop at the end of that system call.
@@ -292,6 +333,25 @@ fn live(subject: &dyn Subject, part: Part, place: Place, spare: Place, done: &At
     }));
     // SAFETY: ends the process without running what the tracer registered to run at its exit.
     unsafe { libc::_exit(101) }
+}
+
+/// Has the processor stop the traced thread before it executes what is at `address`, or nowhere. Its
+/// process has a second thread, which knows no tracer: an instruction put there would kill both.
+#[cfg(target_arch = "x86_64")]
+fn break_at(thread: Pid, address: Option<usize>) {
+    const REGISTERS: usize = std::mem::offset_of!(libc::user, u_debugreg);
+    const CONTROL: usize = REGISTERS + 7 * size_of::<u64>();
+    // The first of four, for this thread, when executed.
+    let (control, address) = (i64::from(address.is_some()), address.unwrap_or(0));
+    for (register, value) in [(REGISTERS, address as i64), (CONTROL, control)] {
+        let written = ptrace::write_user(thread, register as ptrace::AddressType, value);
+        written.expect("the victim is stopped");
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn break_at(_: Pid, _: Option<usize>) {
+    unreachable!("everything is stepped here");
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -367,9 +367,10 @@ impl Zygote {
             return;
         };
         // Its status may have been taken by a stranger; then there is nothing, or somebody else's
-        // process, whose status is not given out.
-        match pid.and_then(|pid| Pidfd::open(pid).ok()) {
-            Some(pidfd) => leave(pidfd, seat),
+        // process.
+        let opened = pid.and_then(|pid| Some((pid, Pidfd::open(pid).ok()?)));
+        match opened.filter(|(pid, _)| has_number(seat, *pid)) {
+            Some((_, pidfd)) => leave(pidfd, seat),
             None => abandoned::release(seat),
         }
     }
@@ -398,8 +399,13 @@ impl Spare {
     }
 }
 
-/// Leaves a process that has a seat, and was sent no order that it will do.
+/// Leaves a process that has a seat, and was sent no order that it will do. It ends with its socket,
+/// unless C code here has forked: then there is a copy of this end, and it has to be ended.
 fn leave(pidfd: Pidfd, seat: Seat) {
+    if lives(seat) {
+        // One that has ended meanwhile feels nothing.
+        let _ = pidfd.signal(SIGKILL);
+    }
     abandoned::leave(Abandoned {
         pidfd: Arc::new(pidfd),
         seat: Some(seat),
@@ -448,12 +454,14 @@ fn refused(error: impl Into<SpawnError>) -> AskError {
 /// passes to another process when the status was taken; that of a fork is taken by strangers only,
 /// who wait for any child.
 fn has_number(seat: Seat, pid: u32) -> bool {
-    let fork = seat.participant();
-    // It had its number when it was opened, if it lives now.
-    let lives = fork.life().is_some_and(LifeWord::is_alive);
     let is_it = |identity: Identity| identity.pid == pid && identity.is_running();
-    // It may not have sat down yet: then it is not old.
-    lives || fork.identity().is_none_or(is_it)
+    // It had its number when it was opened, if it lives now. It may not have sat down yet: then it is
+    // not old.
+    lives(seat) || seat.participant().identity().is_none_or(is_it)
+}
+
+fn lives(seat: Seat) -> bool {
+    seat.participant().life().is_some_and(LifeWord::is_alive)
 }
 
 fn no_record() -> SpawnError {
