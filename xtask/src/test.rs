@@ -1,9 +1,11 @@
 //! `cargo xtask test`: all that must hold, in order, each step with its time.
 //!
 //! A step that fails does not stop the others; all faults are told again at the end. After each
-//! step its leftovers are looked for, so that a leak has the name of the step that made it.
+//! step its leftovers are looked for, so that a leak has the name of the step that made it. Two steps run
+//! side by side; a leak of either has the name of the second one.
 
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Faults;
@@ -111,6 +113,39 @@ pub(crate) fn run(words: &[&str]) -> Result<(), Faults> {
     all(Context { run, long }, only)
 }
 
+/// Steps that run at the same time: each of them needs one core for most of its time, and neither looks
+/// at a clock.
+const TOGETHER: [&str; 2] = ["docs", "loom"];
+
+fn are_together(one: &str, next: &str) -> bool {
+    [one, next].iter().all(|name| TOGETHER.contains(name))
+}
+
+/// How a step ended.
+struct Ended {
+    name: &'static str,
+    found: Faults,
+    took: Duration,
+}
+
+fn side_by_side(steps: &[&(&'static str, &'static str, Step)], context: &Context) -> Vec<Ended> {
+    let run = |name, step: Step| {
+        let started = Instant::now();
+        let found = step(context).err().unwrap_or_default();
+        let took = started.elapsed();
+        Ended { name, found, took }
+    };
+    thread::scope(|threads| {
+        let run = &run;
+        let started: Vec<_> = steps
+            .iter()
+            .map(|(name, _, step)| threads.spawn(move || run(*name, *step)))
+            .collect();
+        let ended = started.into_iter().map(|step| step.join());
+        ended.map(|step| step.expect("a step returns")).collect()
+    })
+}
+
 fn all(mut context: Context, only: Option<&str>) -> Result<(), Faults> {
     let started = Instant::now();
     let mut faults = Faults::new();
@@ -119,20 +154,24 @@ fn all(mut context: Context, only: Option<&str>) -> Result<(), Faults> {
         .filter(|(name, ..)| only.is_none_or(|o| o == *name))
         .collect();
     let mut table = String::new();
-    for (number, (name, what, step)) in steps.iter().enumerate() {
-        println!("[{}/{}] {name}: {what}", number + 1, steps.len());
-        let started = Instant::now();
-        let mut found = step(&context).err().unwrap_or_default();
-        found.extend(context.run.leftovers());
-        let word = if found.is_empty() { "ok" } else { "FAILED" };
-        let line = format!(
-            "    {word:<7} {name:<9} {:>7.1} s",
-            started.elapsed().as_secs_f64()
-        );
-        println!("{line}");
-        table.push_str(&line);
-        table.push('\n');
-        faults.extend(found.into_iter().map(|fault| format!("{name}: {fault}")));
+    let mut number = 0;
+    for together in steps.chunk_by(|one, next| are_together(one.0, next.0)) {
+        for (name, what, _) in together {
+            number += 1;
+            println!("[{number}/{}] {name}: {what}", steps.len());
+        }
+        let mut ended = side_by_side(together, &context);
+        // They are told of the last one: whose they are cannot be seen.
+        let left = context.run.leftovers();
+        ended.last_mut().expect("a step").found.extend(left);
+        for Ended { name, found, took } in ended {
+            let word = if found.is_empty() { "ok" } else { "FAILED" };
+            let line = format!("    {word:<7} {name:<9} {:>7.1} s", took.as_secs_f64());
+            println!("{line}");
+            table.push_str(&line);
+            table.push('\n');
+            faults.extend(found.into_iter().map(|fault| format!("{name}: {fault}")));
+        }
     }
     println!("\n{table}");
     let seconds = started.elapsed().as_secs_f64();
