@@ -36,6 +36,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 rings("in place", Role::Ours, || {
                     Ring::make(LARGE, Manner::InPlace)
                 }),
+                between("Queue, in place", Role::Ours, 1, || InQueue::make(LARGE)),
+                between("Queue, in place, 64 KiB", Role::Peer, 1, || {
+                    InQueue::make(SMALL)
+                }),
                 rings("in place, 64 KiB", Role::Peer, || {
                     Ring::make(SMALL, Manner::InPlace)
                 }),
@@ -143,6 +147,36 @@ impl Way for Ring {
                 marked(&buffer)
             }
         }
+    }
+}
+
+/// A queue whose messages are blocks that change hands.
+#[derive(Clone, Serialize, Deserialize)]
+struct InQueue {
+    queue: Queue<Vec<u8>>,
+    size: usize,
+}
+
+impl InQueue {
+    fn make(size: usize) -> Self {
+        let queue = Queue::bounded(MESSAGES).expect("there is memory");
+        Self { queue, size }
+    }
+}
+
+impl Way for InQueue {
+    fn entry(&self) -> impl FnMut(u64) {
+        let (queue, size) = (self.queue.clone(), self.size);
+        move |number| {
+            let mut slot = queue.reserve(size).expect("there is memory");
+            mark(&mut slot, number);
+            slot.commit().expect("it is open");
+        }
+    }
+
+    fn exit(&self, _: u64) -> impl FnMut() -> u64 {
+        let queue = self.queue.clone();
+        move || marked(&queue.get_ref().expect("it is open"))
     }
 }
 
