@@ -1,9 +1,11 @@
 //! Keeping what was sent alive until it is received.
 //!
 //! A handle to shared memory crosses as eight bytes; somebody must hold the object while it is on
-//! the way. In a queue the message itself does, if it can; but the sender does besides, since the last
-//! holder of a value runs its destructor, which a message cannot; until the head of the ring or queue has passed the message: the receiver
-//! unpacks before it moves the head. A sender that is dropped earlier leaves its holds to the process.
+//! the way. In a queue the message itself does, if it can, and in a pipe a block that lies in the ring: so
+//! the object outlives a sender that is killed. But the last holder runs the destructor, and a block cannot. So
+//! the sender holds it besides, until the head of the ring or queue has passed the message. Of what only a
+//! process can hold, ends of rings, the sender is the only holder: such messages are unpacked before the head
+//! moves. A sender that is dropped earlier leaves its holds to the process.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,6 +62,8 @@ impl Lingering {
             }
         }
         if self.holds.is_empty() {
+            // Before what is returned: with the closure goes perhaps the last one who has the queue, and
+            // so what its messages hold. They must not be the last holders.
             self.has_passed = None;
         }
         received

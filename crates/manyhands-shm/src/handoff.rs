@@ -63,6 +63,11 @@ impl Holds {
         self.blocks.extend(other.blocks);
     }
 
+    /// Keeps something besides, and drops it before the others.
+    pub fn keep(&mut self, more: impl Send + 'static) {
+        self.kept.insert(0, Box::new(more));
+    }
+
     /// Whether the value refers to this region.
     pub fn has(&self, region: &Region) -> bool {
         self.blocks.contains(&region.handle())

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use manyhands_channel::{GetError, Pipe, Queue, Sender};
+use manyhands_channel::{GetError, Pipe, Queue, RecvError, Sender};
 use manyhands_process::Process;
 use manyhands_shm::{Shared, arena};
 
@@ -39,6 +39,45 @@ fn handle_that_a_killed_child_had_put_arrives() {
     let mut value = queue.get().expect("a value");
     assert_eq!(value.load(Relaxed), 41);
     assert!(Shared::get_mut(&mut value).is_some(), "nobody else has it");
+}
+
+fn send_and_wait(mut sender: Sender<Shared<AtomicU64>>, more: Queue<u64>) {
+    let value = Shared::new(AtomicU64::new(43)).expect("room");
+    sender.send(&value).expect("somebody receives");
+    drop(value);
+    drop(more.get());
+}
+
+#[test]
+fn handle_that_a_killed_child_had_sent_through_a_pipe_arrives() {
+    let (sender, mut receiver) = Pipe::simplex().expect("room");
+    let arguments = (sender, Queue::new().expect("room"));
+    let mut child = Process::spawn(send_and_wait, arguments).expect("a child");
+    assert!(receiver.poll_timeout(LONG).expect("it lives"));
+    child.kill().expect("it lives");
+    assert!(child.join().is_err());
+    until(is_reaped);
+    let mut value = receiver.recv().expect("a value");
+    assert_eq!(value.load(Relaxed), 43);
+    assert!(matches!(receiver.recv(), Err(RecvError::PeerDied { .. })));
+    drop(receiver);
+    assert!(Shared::get_mut(&mut value).is_some(), "nobody else has it");
+}
+
+#[test]
+fn handle_that_was_received_through_a_pipe_is_let_go() {
+    let (mut sender, mut receiver) = Pipe::simplex().expect("room");
+    let value = Shared::new(AtomicU64::new(1)).expect("room");
+    sender.send(&value).expect("somebody receives");
+    drop(value);
+    let mut value: Shared<AtomicU64> = receiver.recv().expect("a value");
+    assert!(
+        Shared::get_mut(&mut value).is_none(),
+        "the sender has it still"
+    );
+    let other = Shared::new(AtomicU64::new(2)).expect("room");
+    sender.send(&other).expect("somebody receives");
+    assert!(Shared::get_mut(&mut value).is_some(), "it has looked");
 }
 
 fn put_an_end_and_wait(queue: Queue<Sender<u8>>, more: Queue<u64>) {

@@ -5,7 +5,9 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
-use manyhands_shm::handoff;
+use manyhands_shm::Region;
+use manyhands_shm::arena::Handle;
+use manyhands_shm::handoff::{self, Holds};
 use serde::{Deserialize, Serialize};
 
 use crate::linger::Lingering;
@@ -54,7 +56,7 @@ impl<T: Serialize> Sender<T> {
     /// Sends a value; waits while there is no room.
     ///
     /// Handles in the value stay alive until the receiver has them, also when this half is dropped
-    /// or closed first, as long as this process lives.
+    /// or closed first, or this process is killed; ends of pipes and rings as long as this process lives.
     ///
     /// # Errors
     ///
@@ -98,7 +100,12 @@ impl<T: Serialize> Sender<T> {
         self.producer.check()?;
         self.lingering.release();
         self.buffer.clear();
-        let holds = handoff::pack_into(value, &mut self.buffer)?;
+        let mut holds = handoff::pack_into(value, &mut self.buffer)?;
+        if !holds.is_empty()
+            && let Some(deposit) = Deposit::of(&holds, self.producer.region())
+        {
+            holds.keep(deposit);
+        }
         self.producer.send_patiently(&self.buffer, patience)?;
         let position = self.producer.position();
         self.lingering.keep(position, holds, || {
@@ -106,6 +113,32 @@ impl<T: Serialize> Sender<T> {
             Box::new(move |position| progression.has_passed(position))
         });
         Ok(())
+    }
+}
+
+/// A block in the ring that holds what a message refers to, in case this process is killed: then it stays
+/// until the ring goes. Otherwise it goes with this.
+struct Deposit {
+    region: Region,
+    block: Handle,
+}
+
+impl Deposit {
+    /// `None` when there is no room, or when only a process can hold such things (ends of rings): then
+    /// the message has this process' holds only.
+    fn of(holds: &Holds, region: &Region) -> Option<Self> {
+        let block = handoff::to_block(&[], holds).ok().flatten()?;
+        Some(Self {
+            region: region.clone(),
+            block: region.deposit(block),
+        })
+    }
+}
+
+impl Drop for Deposit {
+    fn drop(&mut self) {
+        // What cannot be reached goes with the ring.
+        drop(self.region.withdraw(self.block));
     }
 }
 

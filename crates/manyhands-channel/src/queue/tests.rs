@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
-use crate::{Pipe, Sender};
+use crate::{Pipe, Sender, linger};
 
 /// A time-out that is to be seen passing.
 pub(super) const SOON: Duration = Duration::from_millis(5);
@@ -256,6 +256,63 @@ fn handles_in_a_queue_that_is_dropped_are_let_go() {
     assert!(Shared::get_mut(&mut same).is_none());
     drop(queue);
     assert!(Shared::get_mut(&mut same).is_some());
+}
+
+static DROPPED: AtomicU32 = AtomicU32::new(0);
+
+/// Counts its drops.
+#[derive(manyhands_shm::Shareable)]
+struct Counted(AtomicU32);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        DROPPED.fetch_add(1, SeqCst);
+    }
+}
+
+#[test]
+fn values_that_nobody_gets_are_dropped_as_others_are() {
+    let counted = || Shared::new(Counted(AtomicU32::new(1))).expect("room");
+    let expected = std::cell::Cell::new(0);
+    let one_more = |how: &str| {
+        expected.set(expected.get() + 1);
+        assert_eq!(DROPPED.load(SeqCst), expected.get(), "{how}");
+    };
+    let queue = || Queue::<Shared<Counted>>::new().expect("room");
+    let (got, unread, shut) = (queue(), queue(), queue());
+    got.put(&counted()).expect("room");
+    drop(got.get());
+    drop(got);
+    one_more("a value that was got");
+    unread.put(&counted()).expect("room");
+    drop(unread);
+    one_more("a queue that was dropped");
+    shut.put(&counted()).expect("room");
+    assert_eq!(shut.shutdown(), 1);
+    drop(shut);
+    one_more("a queue that was shut down");
+    let refused = queue();
+    refused.close();
+    assert!(refused.put(&counted()).is_err());
+    one_more("a value that was refused");
+
+    let pipe = || Pipe::simplex::<Shared<Counted>>().expect("room");
+    let (mut sender, mut receiver) = pipe();
+    sender.send(&counted()).expect("room");
+    drop(receiver.recv());
+    drop(sender);
+    one_more("a value that was received");
+    let (mut sender, receiver) = pipe();
+    sender.send(&counted()).expect("room");
+    drop(receiver);
+    drop(sender);
+    one_more("a receiver that was dropped");
+    let (mut sender, receiver) = pipe();
+    sender.send(&counted()).expect("room");
+    drop(sender);
+    drop(receiver);
+    linger::sweep(None);
+    one_more("a receiver that was dropped behind its sender");
 }
 
 static FAREWELLS: Mutex<Option<Queue<Shared<AtomicU32>>>> = Mutex::new(None);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use manyhands_os::Deadline;
+use manyhands_shm::Region;
 use manyhands_shm::arena::Participant;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -154,6 +155,11 @@ impl Producer {
     #[cfg(test)]
     pub(crate) fn memory(&self) -> &Mapped {
         self.endpoint.memory()
+    }
+
+    /// The memory of the ring.
+    pub(crate) fn region(&self) -> &Region {
+        self.endpoint.memory().region()
     }
 
     pub(crate) fn progression(&self) -> Progression {
