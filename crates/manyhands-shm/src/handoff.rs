@@ -2,7 +2,7 @@
 //! them kept alive on the way.
 //!
 //! A value is encoded with [postcard](https://docs.rs/postcard). A handle to a shared object
-//! ([`Region`](crate::Region), [`Shared`](crate::Shared), and what upper rooms build on them)
+//! ([`Region`], [`Shared`](crate::Shared), and what upper rooms build on them)
 //! crosses as eight bytes; between the sender's last use and the receiver's first, somebody must
 //! hold the object. That is the [`Parcel`]: the bytes, and [`Holds`] on every object in them,
 //! which the sender keeps until the receiver has unpacked, or is dead.

@@ -136,7 +136,7 @@ impl Arena {
     }
 
     /// Leaves a block of this process to the next sweep: one that is deposited nowhere.
-    fn abandon(&self, parcel: Handle) {
+    pub(super) fn abandon(&self, parcel: Handle) {
         let entry = self.memory.entry(parcel.class(), parcel.index());
         entry.deposit.store(0, Relaxed);
         let word = BlockWord::from_bits(entry.word.load(Relaxed));

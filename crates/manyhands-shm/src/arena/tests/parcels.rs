@@ -108,6 +108,21 @@ fn parcels_of_the_dead_let_go() {
     }
 }
 
+/// As by a process that has no addresses for what is in it.
+#[test]
+fn parcel_that_cannot_be_emptied_is_left_to_the_next_sweep() {
+    let arena = root(1 << 20);
+    let victim = member(arena);
+    let hold = shared(arena, 5000);
+    let parcel = parcel(arena, &[hold.handle()]);
+    drop(hold);
+    arena.abandon(parcel.handle());
+    std::mem::forget(parcel);
+    assert_eq!(all(arena), 2);
+    arena.reap(victim.me());
+    assert_eq!(all(arena), 0);
+}
+
 /// A queue in a message in a queue in a message in a queue, and nobody left.
 #[test]
 fn parcels_in_queues_in_parcels_are_freed_to_the_last() {
