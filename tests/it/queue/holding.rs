@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use manyhands_channel::{GetError, Pipe, Queue, RecvError, Sender};
 use manyhands_process::Process;
 use manyhands_shm::{Shared, arena};
+use manyhands_tests::storm::Random;
 
 use crate::{LONG, until};
 
@@ -155,4 +156,97 @@ fn large_values_outlive_whoever_put_them_and_are_freed_with_their_queue() {
     child.kill().expect("it lives");
     assert!(child.join().is_err());
     until(|| is_reaped() && deposited(16 << 20) == 0);
+}
+
+/// So many numbers take a block of a size that no other test uses.
+const NUMBERS: usize = 20_000;
+const THEIR_BLOCK: u64 = 256 << 10;
+
+type Numbers = Shared<[AtomicU64]>;
+
+fn numbers(number: u64) -> Numbers {
+    Numbers::from_fn(NUMBERS, |_| AtomicU64::new(number)).expect("room")
+}
+
+/// The number, if the value is whole.
+fn number(numbers: &Numbers) -> u64 {
+    let first = numbers[0].load(Relaxed);
+    assert!(numbers.iter().all(|number| number.load(Relaxed) == first));
+    first
+}
+
+fn put_for_ever(queue: Queue<Numbers>) {
+    for number in 0.. {
+        queue.put(&numbers(number)).expect("it is open");
+    }
+}
+
+fn send_for_ever(mut sender: Sender<Numbers>) {
+    for number in 0.. {
+        sender.send(&numbers(number)).expect("somebody receives");
+    }
+}
+
+/// Kills who puts or sends after some values, and some moments.
+fn kill_soon(child: &mut Process<()>, random: &mut Random, mut take: impl FnMut()) {
+    (0..random.below(4)).for_each(|_| take());
+    (0..random.below(20_000)).for_each(|_| std::hint::spin_loop());
+    child.kill().expect("it lives");
+    assert!(child.join().is_err());
+}
+
+fn no_numbers_are_left() -> bool {
+    let stats = arena::stats().expect("an arena");
+    let mut classes = stats.classes.iter();
+    let class = classes.find(|class| class.block_size == THEIR_BLOCK);
+    class.is_none_or(|class| class.owned + class.shared + class.deposited == 0)
+}
+
+/// Whenever the sender is killed: each value comes whole, in its order, and what did not come is freed.
+#[test]
+fn handles_of_those_who_are_killed_at_any_moment_arrive_or_leave_nothing() {
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let queue = Queue::bounded(3).expect("room");
+    for _ in 0..60 {
+        let mut next = 0;
+        let mut expect = |value: Numbers| {
+            assert_eq!(number(&value), next);
+            next += 1;
+        };
+        let mut child = Process::spawn(put_for_ever, (queue.clone(),)).expect("a child");
+        kill_soon(&mut child, &mut random, || {
+            expect(queue.get_timeout(LONG).expect("a value"));
+        });
+        until(is_reaped);
+        loop {
+            match queue.try_get() {
+                Ok(value) => expect(value),
+                Err(GetError::Empty) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    for _ in 0..60 {
+        let mut next = 0;
+        let mut expect = |value: Numbers| {
+            assert_eq!(number(&value), next);
+            next += 1;
+        };
+        let (sender, mut receiver) = Pipe::simplex_with_capacity(256).expect("room");
+        let mut child = Process::spawn(send_for_ever, (sender,)).expect("a child");
+        kill_soon(&mut child, &mut random, || {
+            expect(receiver.recv_timeout(LONG).expect("a value"));
+        });
+        until(is_reaped);
+        loop {
+            match receiver.recv() {
+                Ok(value) => expect(value),
+                Err(RecvError::PeerDied { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    until(|| is_reaped() && no_numbers_are_left());
 }
