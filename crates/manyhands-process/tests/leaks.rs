@@ -13,25 +13,10 @@ use manyhands_shm::arena;
 
 mod common;
 
-use common::zygote_and_spare;
+use common::{children, zygote_and_spare};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
 const LONG: Duration = Duration::from_secs(60);
-
-/// The state letters of this process's children, by id.
-fn children() -> Vec<(u32, char)> {
-    let me = std::process::id().to_string();
-    let pids = fs::read_dir("/proc")
-        .expect("/proc")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut fields = stat[stat.rfind(')')? + 2..].split(' ');
-        let state = fields.next()?.chars().next()?;
-        (fields.next()? == me).then_some((pid, state))
-    })
-    .collect()
-}
 
 /// What the descriptors of this process are; sockets without their numbers, for each process that is
 /// forked ahead has another one.
