@@ -150,7 +150,7 @@ impl RawQueue {
         if self.is_dropped() {
             return Err(Stop::Closed);
         }
-        let Some(front) = self.first()? else {
+        let Some(front) = self.first(has_turn)? else {
             drop(inside);
             // The end is looked at before the tail: what was put before the end is there then.
             return match self.is_closed() && self.used().0 == 0 {
@@ -187,8 +187,8 @@ impl RawQueue {
     }
 
     /// The message to come next. One whose block is gone was taken by somebody who died of it, and is
-    /// removed.
-    pub(super) fn first(&self) -> Result<Option<Front>, Stop> {
+    /// removed; but one with ends of rings may be in the hands of who has the turn, and is unpacked.
+    pub(super) fn first(&self, has_turn: bool) -> Result<Option<Front>, Stop> {
         loop {
             let front = match self.first_given_back()? {
                 None => self.front(self.next())?,
@@ -198,7 +198,8 @@ impl RawQueue {
             let (Some(front), Some(block)) = (front, block) else {
                 return Ok(front);
             };
-            if is_deposited(&self.memory, block)? {
+            let is_others = front.head.kind.is_holding() && !has_turn;
+            if is_others || is_deposited(&self.memory, block)? {
                 return Ok(Some(front));
             }
             match front.lease {

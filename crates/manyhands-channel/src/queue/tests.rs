@@ -282,6 +282,41 @@ fn decoding_that_gets_from_the_same_queue_is_an_error_and_no_deadlock() {
     *NESTED.lock().expect("no panic") = None;
 }
 
+static WATCHED: Mutex<Option<Queue<Watched>>> = Mutex::new(None);
+
+/// With an end of a pipe, and too long for its queue: so a block that is decoded in front of it.
+struct Watched;
+
+impl Serialize for Watched {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (sender, _receiver) = Pipe::simplex::<u8>().expect("room");
+        (sender, "long".repeat(1000)).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Watched {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let queue = WATCHED.lock().expect("no panic").clone();
+        let queue = queue.expect("it is set");
+        let others = || queue.try_get().is_err() && queue.try_lease().is_err();
+        let nothing = thread::scope(|threads| threads.spawn(others).join().expect("no panic"));
+        assert!(nothing && queue.len() == 1, "it is being decoded");
+        <(Sender<u8>, String)>::deserialize(deserializer).map(|_| Watched)
+    }
+}
+
+/// Another consumer took a block that was withdrawn and not decoded yet for one whose taker had died, and
+/// passed over the message: its sender let the end in it go too early.
+#[test]
+fn message_that_is_decoded_in_front_of_the_queue_is_passed_over_by_nobody() {
+    let queue = Queue::<Watched>::builder().bytes(4096).build();
+    let queue = queue.expect("room");
+    *WATCHED.lock().expect("no panic") = Some(queue.clone());
+    queue.put(&Watched).expect("room");
+    assert!(queue.get().is_ok() && queue.is_empty());
+    *WATCHED.lock().expect("no panic") = None;
+}
+
 #[test]
 fn value_that_cannot_be_decoded_is_told_and_gone() {
     let queue = small(5);

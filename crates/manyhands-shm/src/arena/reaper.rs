@@ -254,13 +254,13 @@ impl Arena {
             .compare_exchange(word.to_bits(), mine.to_bits(), AcqRel, Relaxed)
             .ok()?;
         let parcel = Handle::new(class, index, word.generation());
-        // What nobody holds then is freed by the next pass.
-        pass.has_let_go = true;
         if self.let_go(parcel).is_none() {
             // Whoever has room for all of the arena goes on.
             entry.word.store(word.to_bits(), Release);
             return None;
         }
+        // What nobody holds then is freed by the next pass.
+        pass.has_let_go = true;
         Some(mine)
     }
 
