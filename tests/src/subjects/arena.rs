@@ -73,7 +73,13 @@ const SEAT: &str = "Arena seat";
 
 const COMMON: &[Scene] = &[Scene::Alone, Scene::Racing];
 
-static OPERATIONS: [Operation; 10] = [
+/// A block whose pages are given back when enough of its size are free.
+const LARGE: usize = 2 << 20;
+
+/// More than stays warm.
+const TOO_LARGE: usize = 65 << 20;
+
+static OPERATIONS: [Operation; 12] = [
     Operation {
         object: BLOCK,
         name: "allocate",
@@ -98,6 +104,28 @@ static OPERATIONS: [Operation; 10] = [
         is_long: false,
         scenes: COMMON,
         before: |_| kept(|kept| kept.blocks.push(allocate(100))),
+        act: |_| kept(|kept| kept.blocks.clear()),
+        leave: || {},
+    },
+    Operation {
+        object: BLOCK,
+        name: "allocate 2 MiB",
+        is_long: false,
+        scenes: COMMON,
+        // One is free and warm, and others are in use.
+        before: |_| {
+            kept(|kept| kept.blocks.extend([LARGE, LARGE].map(allocate)));
+            drop(allocate(LARGE));
+        },
+        act: |_| std::mem::forget(allocate(LARGE)),
+        leave: || {},
+    },
+    Operation {
+        object: BLOCK,
+        name: "free 65 MiB",
+        is_long: false,
+        scenes: COMMON,
+        before: |_| kept(|kept| kept.blocks.push(allocate(TOO_LARGE))),
         act: |_| kept(|kept| kept.blocks.clear()),
         leave: || {},
     },
@@ -218,7 +246,7 @@ fn set_up(place: Place) {
 
 /// Takes some of each kind, sees that none is there twice, and gives them back.
 fn use_arena() -> Outcome {
-    let blocks: Vec<Block> = [100, 100, 100, 64 << 10]
+    let blocks: Vec<Block> = [100, 100, 100, 64 << 10, LARGE, LARGE]
         .into_iter()
         .map(allocate)
         .collect();

@@ -236,10 +236,10 @@ impl Queue<Vec<u8>> {
     /// [`commit`](QueueSlot::commit); it may be got by [`get_ref`](Self::get_ref), by value, or by a
     /// [lease](Self::lease).
     ///
-    /// Nothing is copied: the memory changes hands. The pages of blocks above 1 MiB may have to be taken
-    /// from the system, which costs by the page. Until it is committed the message does not exist; if this
-    /// process is killed before, the memory is free again, and if it is killed after, whoever gets the
-    /// message has it.
+    /// Nothing is copied: the memory changes hands, so what it costs does not depend on the size; but when
+    /// none is free of which pages were kept, they are taken from the system, which costs by the page. Until it
+    /// is committed the message does not exist; if this process is killed before, the memory is free again,
+    /// and if it is killed after, whoever gets the message has it.
     ///
     /// # Errors
     ///

@@ -14,7 +14,8 @@ use super::word::{BlockState, BlockWord};
 use super::{Arena, lock};
 use crate::error::{NoSpace, ShortOf};
 
-/// Free blocks of one class that this process has seen; the last seen is the warmest.
+/// Free blocks of one class that this process has seen; the last seen is the warmest. Somebody may
+/// have taken one since.
 #[derive(Debug)]
 pub(super) struct Hints {
     free: Vec<u32>,
@@ -39,7 +40,7 @@ const WINDOW: u32 = 256;
 const MOST_READY_BYTES: u64 = 1 << 20;
 /// Blocks of this size and above give their pages back when enough of them are free.
 const PUNCHED_SIZE: u64 = 2 << 20;
-/// The bytes of free blocks that a process keeps warm in each class of large blocks.
+/// The backed bytes that a process leaves, in each class of such blocks, in those that it has freed.
 const KEPT_WARM: u64 = 64 << 20;
 /// In `Entry::warm`: pages are being taken or given back, or somebody died while doing it.
 const CHANGING: u32 = 1 << 31;
@@ -226,6 +227,9 @@ impl Arena {
     /// Claims some free block of a class, making new entries ready when needed.
     fn find(&self, class: usize, windows: u32) -> Result<Option<Claim>, ReserveError> {
         let hints = &mut *lock(&self.hints[class]);
+        if is_punched(class) {
+            return self.find_warm(class, windows, hints);
+        }
         while let Some(index) = hints.free.pop() {
             if let Some(claim) = self.claim(class, index) {
                 return Ok(Some(claim));
@@ -234,16 +238,54 @@ impl Arena {
         if let Some(claim) = self.look(class, windows, hints, WINDOW) {
             return Ok(Some(claim));
         }
-        let extended = self.extend_some(class, windows, hints);
-        if extended.is_ok()
-            && let Some(claim) = hints.free.pop().and_then(|index| self.claim(class, index))
-        {
-            return Ok(Some(claim));
+        let extended = self.extend_some(class, windows);
+        if let Ok(Some(new)) = &extended {
+            hints.free.extend(new.clone().rev().take(MOST_HINTS));
+            hints.cursor = 0;
+            if let Some(claim) = hints.free.pop().and_then(|index| self.claim(class, index)) {
+                return Ok(Some(claim));
+            }
         }
         // Nearly full: look everywhere before giving up.
         match self.look(class, windows, hints, u32::MAX) {
             Some(claim) => Ok(Some(claim)),
-            None => extended.map(|()| None),
+            None => extended.map(|_| None),
+        }
+    }
+
+    /// As [`find`](Self::find), where pages cost more than a look at all entries: a warm block,
+    /// whoever freed it, before a cold one. Few are used then, again and again.
+    fn find_warm(
+        &self,
+        class: usize,
+        windows: u32,
+        hints: &mut Hints,
+    ) -> Result<Option<Claim>, ReserveError> {
+        while let Some(index) = hints.free.pop() {
+            if self.warm_bytes(class, index) > 0
+                && let Some(claim) = self.claim(class, index)
+            {
+                return Ok(Some(claim));
+            }
+        }
+        loop {
+            let all = || (0..windows).flat_map(|window| self.memory.ready(window, class));
+            let mut warm = all().filter(|index| self.warm_bytes(class, *index) > 0);
+            let any = || all().find_map(|index| self.claim(class, index));
+            let found = warm.find_map(|index| self.claim(class, index)).or_else(any);
+            // Others may be faster with what is made ready.
+            if found.is_some() || self.extend_some(class, windows)?.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The bytes of a block that are backed; nothing where its next owner begins anew.
+    fn warm_bytes(&self, class: usize, index: u32) -> u64 {
+        // Relaxed: a hint, unless the block is ours.
+        match self.memory.entry(class, index).warm.load(Relaxed) {
+            pages if pages & CHANGING == 0 => u64::from(pages) * PAGE,
+            _ => 0,
         }
     }
 
@@ -270,26 +312,19 @@ impl Arena {
         None
     }
 
-    /// Makes more entries usable, in the first window that has some; none when all are.
-    fn extend_some(
-        &self,
-        class: usize,
-        windows: u32,
-        hints: &mut Hints,
-    ) -> Result<(), ReserveError> {
+    /// Makes more entries usable, in the first window that has some, and tells which; `None` when all
+    /// are.
+    fn extend_some(&self, class: usize, windows: u32) -> Result<Option<Range<u32>>, ReserveError> {
         let capacity = self.memory.capacity(class);
         for window in 0..windows {
             let ready = self.memory.ready(window, class);
             let count = ready.end - ready.start;
             if count < capacity {
                 let more = self.extend(window, class, count)?;
-                let new = ready.start + count..ready.start + more;
-                hints.free.extend(new.rev().take(MOST_HINTS));
-                hints.cursor = 0;
-                return Ok(());
+                return Ok(Some(ready.start + count..ready.start + more));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Makes the entries of a window above `ready` usable: first their pages, then the number that
@@ -344,15 +379,43 @@ impl Arena {
             return;
         }
         let mut hints = lock(&self.hints[class]);
-        if class_size(class) >= PUNCHED_SIZE
-            && (hints.free.len() as u64 + 1) * class_size(class) > KEPT_WARM
-        {
+        if is_punched(class) && !self.may_stay_warm(class, index, &mut hints.free) {
             self.punch(class, index);
+            self.set_free(class, index);
+            return;
         }
         self.set_free(class, index);
         if hints.free.len() < MOST_HINTS {
             hints.free.push(index);
         }
+    }
+
+    /// Whether a block that is about to be freed may keep its pages. Counted is what is free and warm
+    /// still, of what this process has freed: most may be with others again, as those who take
+    /// messages free what those who put them use.
+    fn may_stay_warm(&self, class: usize, index: u32, freed: &mut Vec<u32>) -> bool {
+        // Each once: it was freed before, and somebody else has taken it since.
+        freed.retain(|other| *other != index);
+        if (freed.len() as u64 + 1) * class_size(class) <= KEPT_WARM {
+            return true;
+        }
+        let mut kept = self.warm_bytes(class, index);
+        freed.retain(|other| {
+            let warm = match self.is_free(class, *other) {
+                true => self.warm_bytes(class, *other),
+                false => 0,
+            };
+            kept += warm;
+            warm > 0
+        });
+        kept <= KEPT_WARM
+    }
+
+    /// Whether a block seems to be nobody's.
+    fn is_free(&self, class: usize, index: u32) -> bool {
+        // Relaxed: a hint.
+        let word = self.memory.entry(class, index).word.load(Relaxed);
+        BlockWord::from_bits(word).state() == BlockState::Free
     }
 
     #[inline]
@@ -379,6 +442,11 @@ impl Arena {
         }
         free as usize
     }
+}
+
+/// Whether free blocks of a class may give their pages back.
+const fn is_punched(class: usize) -> bool {
+    class_size(class) >= PUNCHED_SIZE
 }
 
 /// Small blocks got their pages when their entries were made ready; nobody wrote into one of

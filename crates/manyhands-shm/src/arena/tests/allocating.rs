@@ -167,6 +167,72 @@ fn large_blocks_do_not_stay_warm_without_bound() {
     assert!(arena.stats().resident_bytes < 80 << 20);
 }
 
+/// What a message of one MiB needs, with its head.
+const FRAME: usize = (1 << 20) + 8;
+
+/// Gives a block to another participant, which frees it.
+fn pass(block: Block, to: &'static Arena) {
+    let mailbox = std::sync::atomic::AtomicU64::new(0);
+    block.give(to.me(), &mailbox).expect("it lives");
+    let handle = Handle::from_bits(mailbox.load(std::sync::atomic::Ordering::Acquire));
+    drop(to.accept(handle.expect("a handle")).expect("given"));
+}
+
+/// Once each message cost three calls of the system: who took it gave the pages back, counting all
+/// that it had ever freed, and who sent the next took a cold block beside warm ones.
+#[test]
+fn large_blocks_that_others_free_are_used_again_warm() {
+    let arena = root(16 << 30);
+    let other = member(arena);
+    let mut on_the_way = std::collections::VecDeque::new();
+    let mut seen = HashSet::new();
+    for round in 0..500 {
+        let block = arena.allocate(FRAME).expect("room");
+        let is_warm = block.dirty == FRAME;
+        assert_eq!(is_warm, !seen.insert(block.handle().index()), "{round}");
+        on_the_way.push_back(block);
+        if on_the_way.len() > 16 {
+            pass(on_the_way.pop_front().expect("some"), other);
+        }
+    }
+    assert_eq!(seen.len(), 17);
+}
+
+#[test]
+fn large_blocks_that_one_takes_and_another_frees_do_not_stay_warm_without_bound() {
+    let arena = root(16 << 30);
+    let other = member(arena);
+    let mut warm = Vec::new();
+    for _ in 0..4 {
+        let blocks: Vec<Block> = (0..100)
+            .map(|_| arena.allocate(FRAME).expect("room"))
+            .collect();
+        warm.push(blocks.iter().filter(|block| block.dirty == FRAME).count());
+        blocks.into_iter().for_each(|block| pass(block, other));
+        assert!(arena.stats().resident_bytes < 65 << 20);
+    }
+    // All that may stay does, by its pages and not by what it could have.
+    assert_eq!(warm, [0, 63, 63, 63]);
+}
+
+#[test]
+fn large_block_is_taken_cold_when_no_warm_one_is_free() {
+    let arena = root(16 << 30);
+    let cold = arena.allocate(FRAME).expect("room");
+    let index = cold.handle().index();
+    drop(cold);
+    arena.trim();
+    let again = arena.allocate(FRAME).expect("room");
+    assert_eq!((again.handle().index(), again.dirty), (index, 0));
+    let ready = arena.memory.ready(0, again.handle().class());
+    let all: HashSet<u32> = (1..ready.len())
+        .map(|_| arena.allocate(2 << 20).expect("room"))
+        .map(|block| std::mem::ManuallyDrop::new(block).handle().index())
+        .chain([index])
+        .collect();
+    assert_eq!(all, ready.collect(), "no more are made ready before");
+}
+
 #[test]
 fn block_whose_last_owner_died_while_punching_is_clean_for_the_next() {
     let arena = root(4 << 20);
