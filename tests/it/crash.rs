@@ -147,6 +147,11 @@ fn ring_tears_no_message_by_a_death_at_every_instruction() {
 }
 
 #[test]
+fn pipe_keeps_its_handles_by_a_death_at_any_instruction() {
+    sweep("Pipe");
+}
+
+#[test]
 fn queue_forgets_nobody_by_a_death_at_every_instruction() {
     sweep("Queue");
 }

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod mutual;
 pub mod named;
 pub mod once;
+pub mod pipe;
 pub mod plain_futex;
 pub mod plain_robust;
 pub mod posix_lock;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<&'static dyn Subject> {
         life::subjects(),
         arena::subjects(),
         ring::subjects(),
+        pipe::subjects(),
         queue::subjects(),
         shares::subjects(),
         named::subjects(),

@@ -91,6 +91,9 @@ enum Load {
     /// The host keeps it until it is taken.
     End,
     Block,
+    /// The same, and the victim is killed at each instruction: at a few of them only, its block lies in the
+    /// queue and its message does not.
+    BlockDense,
     BlockWithEnd,
 }
 
@@ -197,14 +200,15 @@ impl Case {
     fn queue(&self, items: usize) -> Queue<Value> {
         let queue = match self.load {
             Load::Nothing | Load::Region | Load::End => Queue::bounded(items),
-            Load::Block | Load::BlockWithEnd => Queue::builder().items(items).bytes(4096).build(),
+            Load::Block | Load::BlockDense | Load::BlockWithEnd => {
+                Queue::builder().items(items).bytes(4096).build()
+            }
         };
         queue.expect("the arena is large")
     }
 
     fn value(&self, who: u8) -> Value {
-        let is_block = matches!(self.load, Load::Block | Load::BlockWithEnd);
-        let bulk = bulk(who.into(), is_block);
+        let bulk = bulk(who.into(), self.is_block());
         let extra = match self.load {
             // Survivors would keep theirs until they put again.
             Load::Region if matches!(who, VICTIM | HOLDER) => {
@@ -217,6 +221,23 @@ impl Case {
             _ => Extra::Nothing,
         };
         (bytes(who), extra, bulk)
+    }
+
+    fn is_block(&self) -> bool {
+        matches!(
+            self.load,
+            Load::Block | Load::BlockDense | Load::BlockWithEnd
+        )
+    }
+
+    /// Whether as many blocks lie in queues as there are values in this one: whoever puts takes back the block of
+    /// one who was killed before its message was there.
+    fn has_its_blocks(&self, queue: &Queue<Value>) -> bool {
+        let deposited = || -> u64 {
+            let classes = family::family().stats().classes;
+            classes.iter().map(|class| class.deposited).sum()
+        };
+        !self.is_block() || comes_true(|| deposited() == queue.len() as u64)
     }
 
     fn has_end(&self) -> bool {
@@ -259,7 +280,10 @@ impl Case {
             return Outcome::Lost;
         }
         (0..=PEERS).for_each(|_| self.put(queue, NEWCOMER));
-        self.get_until(table, queue, |_| true)
+        match self.get_until(table, queue, |_| true) {
+            Outcome::Fine if !self.has_its_blocks(queue) => Outcome::Lost,
+            outcome => outcome,
+        }
     }
 
     /// What the newcomer does for producers that wait.
@@ -292,6 +316,7 @@ impl Subject for Case {
     /// a hundred times as long.
     fn stride(&self) -> u32 {
         match self.act {
+            _ if self.load == Load::BlockDense => 1,
             _ if self.has_end() => 97,
             _ if self.load == Load::Region => 61,
             _ if self.load != Load::Nothing => 29,

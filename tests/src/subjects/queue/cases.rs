@@ -3,7 +3,7 @@
 use super::{Act, Case, Load};
 use crate::step::Scene;
 
-pub(super) static CASES: [Case; 17] = [
+pub(super) static CASES: [Case; 18] = [
     Case {
         operation: "put",
         scenes: &[Scene::Alone, Scene::Watched, Scene::Racing],
@@ -121,6 +121,15 @@ pub(super) static CASES: [Case; 17] = [
         items: 8,
         full: false,
         load: Load::Block,
+    },
+    Case {
+        operation: "put a block, densely",
+        scenes: &[Scene::Alone],
+        act: Act::Put,
+        peers: Act::Get,
+        items: 8,
+        full: false,
+        load: Load::BlockDense,
     },
     Case {
         operation: "get a block",
