@@ -37,6 +37,9 @@ mod queue;
 // Waiting for many things of all kinds.
 mod select;
 
+// Tasks that wait for room.
+mod sending;
+
 // Connections to programs that were started apart, Python's among them.
 mod sockets;
 

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::{LONG, SOON, until};
 
 /// A pause, when senders are slow.
-fn pause(is_slow: bool) {
+pub(super) fn pause(is_slow: bool) {
     if is_slow {
         assert_eq!(wait_timeout(&[], SOON).expect("nothing"), []);
     }
@@ -265,7 +265,7 @@ fn value_whose_holder_was_killed_makes_its_queue_ready_again() {
     }
 }
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     let built = Builder::new_current_thread().enable_io().build();
     built.expect("a runtime")
 }

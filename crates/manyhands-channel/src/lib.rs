@@ -39,7 +39,7 @@ pub use queue::{
 };
 #[cfg(not(loom))]
 pub use select::{
-    Pollable, Select, WaitError, Waitable, try_wait, wait, wait_deadline, wait_timeout,
+    Pollable, Room, Select, WaitError, Waitable, try_wait, wait, wait_deadline, wait_timeout,
 };
 #[cfg(not(loom))]
 pub use socket::{

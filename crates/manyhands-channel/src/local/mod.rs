@@ -15,7 +15,7 @@ pub use store::{Heap, Stack, Store};
 
 use crate::patience::Patience;
 use crate::queue::{JoinError, QueueError, TaskDoneError};
-use crate::select::GetLocal;
+use crate::select::{GetLocal, PutLocal, Room};
 
 /// Values of the threads of one process, the last one first.
 ///
@@ -71,6 +71,8 @@ struct Shared<S> {
     /// For who waits for other things too: set while a `get` would not wait. Made when somebody asks for
     /// it first, and changed only by who holds the lock.
     ready: OnceLock<Arc<Event>>,
+    /// The same for who waits for room: set while a `put` would not wait.
+    roomy: OnceLock<Arc<Event>>,
 }
 
 /// Whole whenever a value is compared, dropped or moved.
@@ -143,6 +145,7 @@ impl<S: Store> LocalQueue<S> {
                 room: Condvar::new(),
                 done: Condvar::new(),
                 ready: OnceLock::new(),
+                roomy: OnceLock::new(),
             }),
         }
     }
@@ -154,13 +157,26 @@ impl<S: Store> LocalQueue<S> {
 
     /// The event that is set while a `get` would not wait.
     pub(crate) fn ready(&self) -> &Arc<Event> {
-        let ready = &self.shared.ready;
-        ready.get().unwrap_or_else(|| {
+        self.event(&self.shared.ready, State::is_ready)
+    }
+
+    /// The event that is set while a `put` would not wait.
+    pub(crate) fn roomy(&self) -> &Arc<Event> {
+        let most = self.shared.most;
+        self.event(&self.shared.roomy, |state| state.is_roomy(most))
+    }
+
+    fn event<'a>(
+        &self,
+        place: &'a OnceLock<Arc<Event>>,
+        is_set: impl FnOnce(&State<S>) -> bool,
+    ) -> &'a Arc<Event> {
+        place.get().unwrap_or_else(|| {
             // Whoever changes the state has the lock, and sees the event from now on.
             let state = self.state();
-            ready.get_or_init(|| {
+            place.get_or_init(|| {
                 let event = Event::new();
-                if state.is_ready() {
+                if is_set(&state) {
                     event.set();
                 }
                 Arc::new(event)
@@ -168,13 +184,35 @@ impl<S: Store> LocalQueue<S> {
         })
     }
 
-    /// Has the event tell how things are; after a change, by who holds the lock.
+    /// Has the events tell how things are; after a change, by who holds the lock.
     fn tell(&self, state: &State<S>) {
-        match self.shared.ready.get() {
-            Some(event) if state.is_ready() => event.set(),
+        let tell = |place: &OnceLock<Arc<Event>>, is_set: bool| match place.get() {
+            Some(event) if is_set => event.set(),
             Some(event) => event.clear(),
             None => {}
-        }
+        };
+        tell(&self.shared.ready, state.is_ready());
+        tell(&self.shared.roomy, state.is_roomy(self.shared.most));
+    }
+
+    /// Something to [wait for](crate::wait) among other things: it is ready while there is room for a value,
+    /// and when the queue is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_channel::{LifoQueue, Queue, wait};
+    ///
+    /// let (jobs, results) = (LifoQueue::bounded(1)?, Queue::<u32>::new()?);
+    /// jobs.put("first")?;
+    /// results.put(&1)?;
+    /// assert_eq!(wait(&[&jobs.room(), &results])?, [1]);
+    /// jobs.get()?;
+    /// assert_eq!(wait(&[&jobs.room(), &results])?, [0, 1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn room(&self) -> Room {
+        Room::new(Arc::clone(self.roomy()))
     }
 
     /// Puts a value; waits while there is no room.
@@ -221,9 +259,46 @@ impl<S: Store> LocalQueue<S> {
         self.put_patiently(value, Patience::Until(Deadline::at(deadline)))
     }
 
+    /// Puts a value, for `.await` on any runtime. Dropped before it is ready, it has put nothing, and the value
+    /// is dropped with it.
+    ///
+    /// While it waits, a thread of the library sleeps on its behalf, as for
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async). Room for one value wakes all tasks that wait
+    /// for room.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_channel::PriorityQueue;
+    ///
+    /// async fn offer(jobs: &PriorityQueue<(u8, String)>) -> Option<(u8, String)> {
+    ///     let job = (2, "sweep".to_owned());
+    ///     // It comes back when the queue was closed.
+    ///     let refused = jobs.put_async(job).await.err()?;
+    ///     Some(refused.into_value())
+    /// }
+    /// # let jobs = PriorityQueue::bounded(1)?;
+    /// # jobs.put((1, "put out the fire".to_owned()))?;
+    /// # let mut offer = std::pin::pin!(offer(&jobs));
+    /// # let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    /// # let mut poll = || std::future::Future::poll(offer.as_mut(), &mut context);
+    /// # assert!(poll().is_pending());
+    /// # jobs.get()?;
+    /// # assert_eq!(poll(), std::task::Poll::Ready(None));
+    /// # assert_eq!(jobs.get()?.0, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_async(&self, value: S::Value) -> PutLocal<'_, S> {
+        PutLocal::new(self, value)
+    }
+
     fn put_patiently(&self, value: S::Value, patience: Patience) -> Result<(), PutError<S::Value>> {
         let mut state = self.state();
-        while !state.is_closed && state.store.len() >= self.shared.most {
+        while !state.is_roomy(self.shared.most) {
             let Some(deadline) = patience.left() else {
                 drop(state);
                 return Err(match patience {
@@ -473,6 +548,11 @@ impl<S: Store> State<S> {
     /// Whether a `get` would not wait.
     fn is_ready(&self) -> bool {
         self.is_closed || !self.store.is_empty()
+    }
+
+    /// Whether a `put` would not wait.
+    fn is_roomy(&self, most: usize) -> bool {
+        self.is_closed || self.store.len() < most
     }
 
     fn unfinished(&self) -> usize {

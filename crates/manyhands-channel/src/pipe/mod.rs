@@ -22,7 +22,7 @@ pub use receiver::Receiver;
 pub use sender::Sender;
 
 use crate::ring::ring;
-use crate::select::Recv;
+use crate::select::{Recv, Sending};
 
 /// The bytes of each ring of a pipe, unless the caller says otherwise.
 const CAPACITY: usize = 64 << 10;
@@ -182,6 +182,15 @@ impl<S: Serialize, R> Connection<S, R> {
     /// As [`Sender::send_deadline`].
     pub fn send_deadline(&mut self, value: &S, deadline: Instant) -> Result<(), SendError> {
         self.sender.send_deadline(value, deadline)
+    }
+
+    /// Sends a value, for `.await` on any runtime. See [`Sender::send_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`].
+    pub fn send_async<'a>(&'a mut self, value: &'a S) -> Sending<'a, S> {
+        self.sender.send_async(value)
     }
 }
 

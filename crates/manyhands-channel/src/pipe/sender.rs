@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::linger::Lingering;
 use crate::patience::Patience;
 use crate::pipe::error::SendError;
-use crate::ring::Producer;
+use crate::ring::{Producer, Progress};
+use crate::select::Sending;
 
 /// Sends values of type `T`. The other half is a [`Receiver`](crate::Receiver).
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "", transparent)]
 pub struct Sender<T> {
-    producer: Producer,
+    pub(crate) producer: Producer,
     /// The encoding of the last value; kept for its memory.
     #[serde(skip)]
     buffer: Vec<u8>,
@@ -95,7 +96,62 @@ impl<T: Serialize> Sender<T> {
         self.give(value, Patience::Until(Deadline::at(deadline)))
     }
 
+    /// Sends a value, for `.await` on any runtime.
+    ///
+    /// Dropped before it is ready, it has sent nothing, and the receiver never sees a part of the value. An end
+    /// of a ring or a connection in it is closed then, as by a failure; the value is encoded when the
+    /// future is polled first. While it waits, a thread of the library sleeps on its behalf, as for
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_channel::{Pipe, SendError};
+    ///
+    /// async fn count() -> Result<u32, Box<dyn std::error::Error>> {
+    ///     // Of few bytes: the sender has to wait.
+    ///     let (mut sender, mut receiver) = Pipe::simplex_with_capacity::<u32>(64)?;
+    ///     std::thread::spawn(move || while receiver.recv().is_ok_and(|number| number < 1000) {});
+    ///     let mut number = 0;
+    ///     loop {
+    ///         match sender.send_async(&number).await {
+    ///             Ok(()) => number += 1,
+    ///             Err(SendError::Closed) => return Ok(number),
+    ///             Err(error) => return Err(error.into()),
+    ///         }
+    ///     }
+    /// }
+    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread};
+    /// # struct Unpark(thread::Thread);
+    /// # impl Wake for Unpark { fn wake(self: Arc<Self>) { self.0.unpark(); } }
+    /// # let waker = Arc::new(Unpark(thread::current())).into();
+    /// # let mut count = pin!(count());
+    /// # let count = loop {
+    /// #     match count.as_mut().poll(&mut Context::from_waker(&waker)) {
+    /// #         Poll::Ready(count) => break count,
+    /// #         Poll::Pending => thread::park(),
+    /// #     }
+    /// # };
+    /// # assert!(count? > 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn send_async<'a>(&'a mut self, value: &'a T) -> Sending<'a, T> {
+        Sending::new(self, value)
+    }
+
     fn give(&mut self, value: &T, patience: Patience) -> Result<(), SendError> {
+        let holds = self.encode(value)?;
+        self.producer.send_patiently(&self.buffer, patience)?;
+        self.keep(holds);
+        Ok(())
+    }
+
+    /// Encodes a value, to be sent next, and returns what keeps it alive.
+    pub(crate) fn encode(&mut self, value: &T) -> Result<Holds, SendError> {
         // Before encoding, which moves ends of rings away: nobody would get them.
         self.producer.check()?;
         self.lingering.release();
@@ -106,13 +162,21 @@ impl<T: Serialize> Sender<T> {
         {
             holds.keep(deposit);
         }
-        self.producer.send_patiently(&self.buffer, patience)?;
+        Ok(holds)
+    }
+
+    /// Sends as much of what was encoded as there is room for; true when all is sent.
+    pub(crate) fn push(&mut self, progress: &mut Progress) -> Result<bool, SendError> {
+        Ok(self.producer.push(&self.buffer, progress)?)
+    }
+
+    /// Keeps what the last message refers to until it was received.
+    pub(crate) fn keep(&mut self, holds: Holds) {
         let position = self.producer.position();
         self.lingering.keep(position, holds, || {
             let progression = self.producer.progression();
             Box::new(move |position| progression.has_passed(position))
         });
-        Ok(())
     }
 }
 

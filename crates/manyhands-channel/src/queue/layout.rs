@@ -260,6 +260,18 @@ impl Mark {
         self.bytes().wrapping_sub(earlier.bytes()).into()
     }
 
+    /// The place that is reached when one of the two is.
+    pub(super) fn earlier(self, other: Self) -> Self {
+        let first = |mine: u32, other: u32| match mine.wrapping_sub(other) as i32 {
+            ..0 => mine,
+            _ => other,
+        };
+        Self::new(
+            first(self.messages(), other.messages()),
+            first(self.bytes(), other.bytes()),
+        )
+    }
+
     /// Whether this place is at `other` or behind it, in messages and in bytes.
     pub(super) fn has_reached(self, other: Self) -> bool {
         let is_behind = |mine: u32, other: u32| mine.wrapping_sub(other) as i32 >= 0;

@@ -20,6 +20,8 @@ mod lease;
 #[cfg(not(loom))]
 mod many;
 #[cfg(not(loom))]
+mod packed;
+#[cfg(not(loom))]
 mod tasks;
 #[cfg(not(loom))]
 mod typed;
@@ -35,9 +37,13 @@ pub use in_place::{NotPut, QueueMessage, QueueSlot};
 #[cfg(not(loom))]
 pub use lease::Lease;
 #[cfg(not(loom))]
+pub(crate) use packed::Packed;
+#[cfg(not(loom))]
 pub(crate) use raw::RawQueue;
 #[cfg(not(loom))]
 pub use typed::{Queue, QueueBuilder, QueueStats};
+#[cfg(not(loom))]
+pub(crate) use watch::QueueRoom;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

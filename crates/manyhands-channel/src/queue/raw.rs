@@ -145,6 +145,11 @@ impl RawQueue {
         self.bytes
     }
 
+    /// The most bytes of a message that is no block.
+    pub(super) fn longest(&self) -> u64 {
+        self.bytes / 8
+    }
+
     /// The messages that fit.
     pub(super) fn items(&self) -> u32 {
         self.items
@@ -315,7 +320,7 @@ impl RawQueue {
     }
 
     /// The second half of closing, and the first one of dropping what is there.
-    fn seal(&self, how: u32) {
+    pub(super) fn seal(&self, how: u32) {
         let head = self.memory.head();
         if let Some(_inside) = self.enter_put(Deadline::NEVER)
             // Relaxed: changed in this section only.

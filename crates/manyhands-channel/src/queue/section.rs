@@ -360,7 +360,12 @@ impl RawQueue {
                 end.messages().wrapping_sub(self.items),
                 end.bytes().wrapping_sub(self.bytes as u32),
             );
-            // Relaxed: read in this section only.
+            // Who has the turn, and tasks, which have none, may sleep here at once. All are woken when the first
+            // of them can go on. Relaxed, all: read in this section only.
+            let wanted = match room.waiting.load(Relaxed) {
+                0 => wanted,
+                _ => wanted.earlier(Mark::from_bits(room.wanted.load(Relaxed))),
+            };
             room.wanted.store(wanted.to_bits(), Relaxed);
             lie_down(room)
         })

@@ -17,10 +17,11 @@ use super::error::{GetError, PutError, QueueError};
 use super::layout::{Header, Kind, Mark};
 use super::message::{Batch, Call, Taking};
 use super::raw::{MOST_BYTES, Message, RawQueue, Stop};
+use super::watch::QueueRoom;
 use crate::linger::{self, Lingering};
 use crate::patience::Patience;
 use crate::ring::{Corrupt, block_of, bytes_in};
-use crate::select::Get;
+use crate::select::{Get, Put, Room};
 
 /// The bytes of a queue, unless the caller says otherwise.
 const BYTES: usize = 1 << 20;
@@ -190,6 +191,29 @@ impl<T> Queue<T> {
         self.raw.shut_down() as usize
     }
 
+    /// Something to [wait for](crate::wait) among other things: it is ready while there is room for any one
+    /// value, and when the queue is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use manyhands_channel::{Queue, wait, wait_timeout};
+    ///
+    /// let (jobs, results) = (Queue::<u32>::bounded(1)?, Queue::<u32>::new()?);
+    /// jobs.put(&1)?;
+    /// let room = jobs.room();
+    /// let soon = Duration::from_millis(1);
+    /// assert_eq!(wait_timeout(&[&room, &results], soon)?, []);
+    /// jobs.get()?;
+    /// assert_eq!(wait(&[&room, &results])?, [0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn room(&self) -> Room {
+        Room::new(QueueRoom::for_any(&self.raw))
+    }
+
     /// What can be seen of the queue from outside, at once.
     pub fn stats(&self) -> QueueStats {
         let (_, bytes) = self.raw.used();
@@ -299,6 +323,54 @@ impl<T: Serialize> Queue<T> {
         self.put_patiently(value, Patience::Until(Deadline::at(deadline)))
     }
 
+    /// Puts a value, for `.await` on any runtime.
+    ///
+    /// Dropped before it is ready, it has put nothing. An end of a ring or a connection in the value is closed
+    /// then, as by a failure; the value is encoded when the future is polled first. While it waits, a
+    /// thread of the library sleeps on its behalf, as for
+    /// [`Receiver::recv_async`](crate::Receiver::recv_async). Room for one value wakes all who wait for room.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use manyhands_channel::{PutError, Queue};
+    ///
+    /// async fn offer(jobs: &Queue<u32>) -> Result<u32, PutError> {
+    ///     let mut job = 0;
+    ///     while job < 1000 {
+    ///         // Waits while there are ten.
+    ///         jobs.put_async(&job).await?;
+    ///         job += 1;
+    ///     }
+    ///     Ok(job)
+    /// }
+    /// # use std::{pin::pin, sync::Arc, task::{Context, Poll, Wake}, thread};
+    /// # struct Unpark(thread::Thread);
+    /// # impl Wake for Unpark { fn wake(self: Arc<Self>) { self.0.unpark(); } }
+    /// # let waker = Arc::new(Unpark(thread::current())).into();
+    /// # let jobs = Queue::bounded(10)?;
+    /// # let mut offer = pin!(offer(&jobs));
+    /// # let taker = thread::spawn({
+    /// #     let jobs = jobs.clone();
+    /// #     move || (0..1000).all(|job| jobs.get().is_ok_and(|got| got == job))
+    /// # });
+    /// # let jobs = loop {
+    /// #     match offer.as_mut().poll(&mut Context::from_waker(&waker)) {
+    /// #         Poll::Ready(jobs) => break jobs,
+    /// #         Poll::Pending => thread::park(),
+    /// #     }
+    /// # };
+    /// # assert!(jobs? == 1000 && taker.join().is_ok_and(|all| all));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_async<'a>(&'a self, value: &'a T) -> Put<'a, T> {
+        Put::new(self, value)
+    }
+
     fn put_patiently(&self, value: &T, patience: Patience) -> Result<(), PutError> {
         // Before encoding, which moves ends of rings away: nobody would get them.
         if self.is_closed() {
@@ -310,40 +382,56 @@ impl<T: Serialize> Queue<T> {
         })
     }
 
-    /// Puts an encoded value; a long one as a block.
+    /// Puts an encoded value.
     pub(super) fn put_packed(
         &self,
         bytes: &[u8],
         holds: Holds,
         patience: Patience,
     ) -> Result<(), PutError> {
-        if !holds.is_empty() && !holds.has(self.raw.region()) {
-            let mut block = handoff::to_block(bytes, &holds)?;
-            if block.is_some() {
-                let mark = self.put_block(&mut block, Kind::Block, patience)?;
-                self.keep(mark, holds);
-                return Ok(());
-            }
-        }
-        if self.is_long(bytes.len()) {
-            let mut block = Some(block_of(bytes)?);
-            let kind = match holds.is_empty() {
-                true => Kind::Block,
-                false => Kind::HoldingBlock,
-            };
-            let mark = self.put_block(&mut block, kind, patience)?;
-            self.keep(mark, holds);
-            return Ok(());
-        }
-        let kind = match holds.is_empty() {
-            true => Kind::Plain,
-            false => Kind::Holding,
-        };
-        let lengths = [bytes.len()];
-        let mut batch = Batch::new(kind, &lengths, bytes);
-        let mark = self.raw.put(&mut batch, &mut None, patience)?;
+        let (kind, mut block) = self.form(bytes, &holds)?;
+        let mark = self.put_formed(bytes, kind, &mut block, patience)?;
         self.keep(mark, holds);
         Ok(())
+    }
+
+    /// What message an encoded value is; and its block, if it is long, or has handles.
+    pub(super) fn form(
+        &self,
+        bytes: &[u8],
+        holds: &Holds,
+    ) -> Result<(Kind, Option<Block>), PutError> {
+        if !holds.is_empty() && !holds.has(self.raw.region()) {
+            let block = handoff::to_block(bytes, holds)?;
+            if block.is_some() {
+                return Ok((Kind::Block, block));
+            }
+        }
+        let is_long = self.is_long(bytes.len());
+        let block = is_long.then(|| block_of(bytes)).transpose()?;
+        let kind = match (is_long, holds.is_empty()) {
+            (true, true) => Kind::Block,
+            (true, false) => Kind::HoldingBlock,
+            (false, true) => Kind::Plain,
+            (false, false) => Kind::Holding,
+        };
+        Ok((kind, block))
+    }
+
+    /// Puts a message of either form; a block stays the caller's if it is not put.
+    pub(super) fn put_formed(
+        &self,
+        bytes: &[u8],
+        kind: Kind,
+        block: &mut Option<Block>,
+        patience: Patience,
+    ) -> Result<Mark, Stop> {
+        if block.is_some() {
+            return self.put_block(block, kind, patience);
+        }
+        let lengths = [bytes.len()];
+        let mut batch = Batch::new(kind, &lengths, bytes);
+        self.raw.put(&mut batch, block, patience)
     }
 
     /// Puts a message that is a block, and takes it; it stays the caller's if it is not put.
@@ -361,11 +449,11 @@ impl<T: Serialize> Queue<T> {
 
     /// Whether an encoding of this length does not travel in the ring itself.
     pub(super) fn is_long(&self, length: usize) -> bool {
-        length as u64 > self.raw.bytes() / 8
+        length as u64 > self.raw.longest()
     }
 
     /// Keeps what a message refers to until it was taken; and lets go of what was taken before.
-    fn keep(&self, mark: Mark, holds: Holds) {
+    pub(super) fn keep(&self, mark: Mark, holds: Holds) {
         if holds.is_empty() {
             return;
         }

@@ -346,10 +346,7 @@ impl InMemory for Consumer {
     }
 
     fn get_up(&self) {
-        // Where it went, somebody else lies now.
-        if self.endpoint.is_ours() {
-            self.endpoint.view().parking().get_up();
-        }
+        self.endpoint.get_up();
     }
 
     fn remote(&self) -> Box<dyn InMemory + Send> {

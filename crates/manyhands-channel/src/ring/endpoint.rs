@@ -91,6 +91,14 @@ impl Endpoint {
         });
     }
 
+    /// Takes back that whoever has this end lies down.
+    pub(crate) fn get_up(&self) {
+        // Where it went, somebody else lies now.
+        if self.is_ours() {
+            self.view.parking().get_up();
+        }
+    }
+
     /// Says that nothing more will be done with this end.
     pub(crate) fn close(&mut self) {
         if let Some(own) = self.own.take() {

@@ -16,8 +16,11 @@ use crate::ring::endpoint::{self, Endpoint, Progression};
 use crate::ring::error::{End, SendError};
 use crate::ring::layout::{Kind, RECORD_HEAD, record_size};
 use crate::ring::memory::Mapped;
+use crate::ring::parking::Bunk;
 use crate::ring::seat::SeatWord;
 use crate::ring::view::{Peer, Side};
+use crate::select::bed::Bed;
+use crate::select::source::InMemory;
 
 /// The end of a ring that messages are put into.
 ///
@@ -247,13 +250,13 @@ impl Producer {
             if room >= wanted {
                 return Ok(room);
             }
+            self.writer.announce(wanted);
             let Some(deadline) = patience.left() else {
                 return Err(match patience {
                     Patience::None => SendError::Full,
                     Patience::Until(_) => SendError::TimedOut,
                 });
             };
-            self.writer.announce(wanted);
             let Self {
                 writer, endpoint, ..
             } = self;
@@ -289,6 +292,27 @@ impl Producer {
             size,
             capacity: self.capacity(),
         }
+    }
+}
+
+/// Ready is when there is the room that was refused last.
+impl InMemory for Producer {
+    fn is_ready(&self) -> bool {
+        let is_over = !self.endpoint.is_ours() || self.end.is_some();
+        is_over || self.endpoint.view().has_news()
+    }
+
+    fn lie_down(&self, _: Deadline) -> Option<Bed> {
+        let view = self.endpoint.view();
+        view.lie_down_at(Bunk::Own, || view.has_news())
+    }
+
+    fn get_up(&self) {
+        self.endpoint.get_up();
+    }
+
+    fn remote(&self) -> Box<dyn InMemory + Send> {
+        Box::new(self.endpoint.view().clone())
     }
 }
 

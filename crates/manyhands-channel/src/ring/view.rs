@@ -93,16 +93,24 @@ impl View {
         self.peer_word().owner()
     }
 
-    /// Whether something lies in the ring, or nothing more will: for who is not the consumer himself.
+    /// Whether what this end waits for has come, or never will: for who has not its cursor.
     pub(crate) fn has_news(&self) -> bool {
         let header = self.memory.head();
-        // Relaxed, both: whoever acts on it looks again. What the consumer has read and not given back
-        // yet counts.
-        let (head, tail) = (header.head.0.load(Relaxed), header.tail.0.load(Relaxed));
-        head != tail || matches!(self.peer(), Peer::Ended(_))
+        // Relaxed, all: whoever acts on it looks again.
+        let head = header.head.0.load(Relaxed);
+        let has_come = match self.side {
+            // What the consumer has read and not given back yet counts.
+            Side::Consumer => head != header.tail.0.load(Relaxed),
+            // The room that the producer was refused last.
+            Side::Producer => {
+                let wanted = header.producer_parking.0.wanted.load(Relaxed);
+                head.wrapping_sub(wanted) as i64 >= 0
+            }
+        };
+        has_come || matches!(self.peer(), Peer::Ended(_))
     }
 
-    /// Lies down until something is committed or happens to the peer; `None` when `ready`, or when the
+    /// Lies down until the other end has done something, or something happens to it; `None` when `ready`, or when the
     /// caller has to look again for another reason.
     pub(crate) fn lie_down_at(&self, bunk: Bunk, ready: impl Fn() -> bool) -> Option<Bed> {
         let Peer::Lives(word) = self.peer() else {
@@ -152,7 +160,7 @@ impl View {
     }
 }
 
-/// For those who sleep on behalf of the consumer.
+/// For those who sleep on behalf of an end.
 impl InMemory for View {
     fn is_ready(&self) -> bool {
         self.has_news()

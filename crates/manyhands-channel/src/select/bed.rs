@@ -27,6 +27,8 @@ pub struct Bed {
 pub(crate) enum Place {
     Ring(View),
     Queue(RawQueue),
+    /// That of those who wait for room in it.
+    Room(RawQueue),
     Shared(Shared<Event>),
     Local(Arc<Event>),
     Static(&'static Event),
@@ -37,6 +39,7 @@ impl Place {
         match self {
             Self::Ring(view) => view.parking().word(),
             Self::Queue(queue) => queue.items_word(),
+            Self::Room(queue) => queue.room_word(),
             Self::Shared(event) => event.word(),
             Self::Local(event) => event.word(),
             Self::Static(event) => event.word(),

@@ -91,7 +91,7 @@ impl<'a> Accept<'a> {
 }
 
 /// Something that can be tried, and slept for.
-trait Trial {
+pub(super) trait Trial {
     type Output;
 
     /// `None` when there is nothing now.

@@ -7,14 +7,15 @@
 //! all of their words, and on the lives of the processes that may change them. Where a descriptor is
 //! among them (a socket, the sentinel of a process), this thread polls, and a thread of the library
 //! sleeps on the words. The same thread wakes the tasks that await a value
-//! ([`recv_async`](crate::Receiver::recv_async), [`get_async`](crate::Queue::get_async)), and sets the
-//! descriptors of [`Pollable`]s. Another one polls for the tasks that await something from a socket.
+//! ([`recv_async`](crate::Receiver::recv_async), [`get_async`](crate::Queue::get_async)) or room for one
+//! ([`send_async`](crate::Sender::send_async), [`put_async`](crate::Queue::put_async)), and sets the descriptors of [`Pollable`]s. Another one polls for the tasks that await something from a socket.
 
 pub(crate) mod bed;
 mod bridge;
 mod future;
 mod pollable;
 mod poller;
+mod sending;
 pub(crate) mod source;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,10 +32,11 @@ use manyhands_sync::spin::Spin;
 use bed::Bed;
 use bridge::Registration;
 use pollable::Flag;
-use source::{Kind, Source};
+use source::{InMemory, Kind, Source};
 
 pub use future::{Accept, Get, GetLocal, Recv, RecvBytes};
 pub use pollable::Pollable;
+pub use sending::{Put, PutLocal, Sending};
 
 /// What can be waited for among other things, by [`wait`] and [`Select`].
 ///
@@ -42,6 +44,8 @@ pub use pollable::Pollable;
 /// |---|---|
 /// | [`Connection`](crate::Connection), [`Receiver`](crate::Receiver), [`Consumer`](crate::ring::Consumer) | a message has come or begun to come, or the other end is closed or dead |
 /// | [`Queue`](crate::Queue), [`LifoQueue`](crate::LifoQueue), [`PriorityQueue`](crate::PriorityQueue) | there is a value, or the queue is closed and empty |
+/// | [`Sender`](crate::Sender), [`Producer`](crate::ring::Producer) | there is the room that `try_send` was refused last, or the other end is closed or dead |
+/// | [`Room`], of a queue | there is room for a value, or the queue is closed |
 /// | `Shared<Event>`, `Arc<Event>`, `&'static Event` | the event is set |
 /// | [`SocketConnection`](crate::SocketConnection), [`SocketReceiver`](crate::SocketReceiver) | something has come, or the other end is closed |
 /// | [`Listener`](crate::Listener) | somebody has come, or goes on with a handshake: `try_accept` |
@@ -49,9 +53,31 @@ pub use pollable::Pollable;
 /// | `Instant`, [`Deadline`] | it has come |
 ///
 /// Ready means that a look is worth while, and nothing is taken. Another thread or process may be quicker;
-/// of a long message the first part may be there only. Who must not wait calls `try_recv` or `try_get`
+/// of a long message the first part may be there only. Who must not wait calls `try_recv`, `try_get` or the like
 /// then, and waits again if it has found nothing.
 pub trait Waitable: Source {}
+
+/// Room in a queue, to be waited for: [`Queue::room`](crate::Queue::room),
+/// [`LocalQueue::room`](crate::LocalQueue::room). It keeps the queue.
+#[derive(Debug)]
+pub struct Room {
+    place: Box<dyn InMemory + Send + Sync>,
+}
+
+impl Room {
+    pub(crate) fn new(place: impl InMemory + Send + Sync + 'static) -> Self {
+        let place = Box::new(place);
+        Self { place }
+    }
+}
+
+impl Source for Room {
+    fn kind(&self) -> Kind<'_> {
+        Kind::Memory(&*self.place)
+    }
+}
+
+impl Waitable for Room {}
 
 /// Why nothing could be waited for.
 #[derive(Debug, thiserror::Error)]

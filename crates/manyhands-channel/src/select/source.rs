@@ -12,9 +12,9 @@ use manyhands_sync::Event;
 use super::Waitable;
 use super::bed::{Bed, Place};
 use crate::local::{LocalQueue, Store};
-use crate::pipe::{Connection, Receiver};
+use crate::pipe::{Connection, Receiver, Sender};
 use crate::queue::Queue;
-use crate::ring::Consumer;
+use crate::ring::{Consumer, Producer};
 use crate::socket::{Listener, SocketConnection, SocketReceiver};
 
 /// What all that can be waited for has.
@@ -116,6 +116,18 @@ impl<S: Store> Source for LocalQueue<S> {
     }
 }
 
+impl Source for Producer {
+    fn kind(&self) -> Kind<'_> {
+        Kind::Memory(self)
+    }
+}
+
+impl<T> Source for Sender<T> {
+    fn kind(&self) -> Kind<'_> {
+        Kind::Memory(&self.producer)
+    }
+}
+
 impl Source for Consumer {
     fn kind(&self) -> Kind<'_> {
         Kind::Memory(self)
@@ -183,6 +195,8 @@ impl Source for Instant {
 
 impl<T> Waitable for Queue<T> {}
 impl<S: Store> Waitable for LocalQueue<S> {}
+impl Waitable for Producer {}
+impl<T> Waitable for Sender<T> {}
 impl Waitable for Consumer {}
 impl<T> Waitable for Receiver<T> {}
 impl<S, R> Waitable for Connection<S, R> {}

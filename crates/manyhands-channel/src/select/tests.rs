@@ -16,6 +16,7 @@ use crate::{Listener, Pipe, Queue};
 
 mod awaiting;
 mod local;
+mod sending;
 
 const LONG: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(3);
