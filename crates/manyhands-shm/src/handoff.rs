@@ -38,9 +38,16 @@ pub struct Parcel {
 }
 
 /// Holds on the shared objects of a parcel.
+///
+/// One pointer, so that what holds nothing, as nearly all parcels do, costs nothing on its way.
 #[derive(Default)]
 #[must_use = "the objects in a parcel may be freed as soon as its holds are dropped"]
 pub struct Holds {
+    held: Option<Box<Held>>,
+}
+
+#[derive(Default)]
+struct Held {
     kept: Vec<Box<dyn Send>>,
     /// The shared blocks among what is kept.
     blocks: Vec<Handle>,
@@ -48,42 +55,49 @@ pub struct Holds {
 
 impl Holds {
     /// Whether the value had no shared objects in it; then nothing needs to be kept.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+        self.held.is_none()
     }
 
     /// How many handles the value had in it.
     pub fn len(&self) -> usize {
-        self.kept.len()
+        self.held.as_ref().map_or(0, |held| held.kept.len())
     }
 
     /// Takes over the holds of another parcel.
     pub fn extend(&mut self, other: Holds) {
-        self.kept.extend(other.kept);
-        self.blocks.extend(other.blocks);
+        if let Some(other) = other.held {
+            let held = self.held.get_or_insert_default();
+            held.kept.extend(other.kept);
+            held.blocks.extend(other.blocks);
+        }
     }
 
     /// Keeps something besides, and drops it before the others.
     pub fn keep(&mut self, more: impl Send + 'static) {
-        self.kept.insert(0, Box::new(more));
+        let held = self.held.get_or_insert_default();
+        held.kept.insert(0, Box::new(more));
     }
 
     /// Whether the value refers to this region.
     pub fn has(&self, region: &Region) -> bool {
-        self.blocks.contains(&region.handle())
+        self.blocks().contains(&region.handle())
+    }
+
+    fn blocks(&self) -> &[Handle] {
+        self.held.as_ref().map_or(&[], |held| &held.blocks)
     }
 
     /// Whether a block can hold all of it, without any process: all are shared objects of the arena.
     fn are_blocks(&self) -> bool {
-        self.kept.len() == self.blocks.len()
+        self.len() == self.blocks().len()
     }
 }
 
 impl fmt::Debug for Holds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Holds")
-            .field("count", &self.kept.len())
-            .finish()
+        f.debug_struct("Holds").field("count", &self.len()).finish()
     }
 }
 
@@ -114,6 +128,7 @@ pub fn pack<T: Serialize + ?Sized>(value: &T) -> Result<Parcel, PackError> {
 /// # Errors
 ///
 /// As for [`pack`]; `bytes` is then as it was.
+#[inline]
 pub fn pack_into<T: Serialize + ?Sized>(
     value: &T,
     bytes: &mut Vec<u8>,
@@ -168,11 +183,11 @@ pub fn to_block(bytes: &[u8], holds: &Holds) -> Result<Option<Block>, NoSpace> {
     let arena = receiving_arena().map_err(|reason| NoSpace::without_arena(bytes.len(), reason))?;
     let list = match holds.is_empty() {
         true => Some(0),
-        false => list_len(holds.blocks.len()),
+        false => list_len(holds.len()),
     };
     let len = list.and_then(|list| list.checked_add(bytes.len()));
     let block = arena.allocate(len.unwrap_or(usize::MAX))?;
-    if !holds.is_empty() && !arena.hold_all(&block, &holds.blocks) {
+    if !holds.is_empty() && !arena.hold_all(&block, holds.blocks()) {
         return Ok(None);
     }
     let place = block.as_ptr().wrapping_add(block.start());
@@ -190,6 +205,7 @@ pub fn to_block(bytes: &[u8], holds: &Holds) -> Result<Option<Block>, NoSpace> {
 ///
 /// [`UnpackError`] when the bytes are not such a value, when bytes are left over, or when an
 /// object in it has been freed because the sender did not keep its holds.
+#[inline]
 pub fn unpack<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, UnpackError> {
     let _depth = UnpackScope::open();
     match postcard::take_from_bytes(bytes) {
@@ -221,8 +237,16 @@ pub(crate) fn hold_block<H: Send + 'static>(keep: H, block: Handle) -> Result<()
 fn keep_in_scope<H: Send + 'static>(keep: H, block: Option<Handle>) -> Result<(), OutsideParcel> {
     // In an option, so that what is refused is dropped after the borrow: a drop may pack.
     let mut keep = Some(keep);
-    let outcome = PACKING.with_borrow_mut(|scopes| {
-        let scope = scopes.last_mut().ok_or(OutsideParcel)?;
+    let this = DEPTH.with(|depth| depth.packing.get());
+    let outcome = HELD.with_borrow_mut(|held| {
+        if this == 0 {
+            return Err(OutsideParcel);
+        }
+        if held.last().is_none_or(|(depth, _)| *depth < this) {
+            held.push((this, Box::default()));
+            DEPTH.with(|depth| depth.holding.set(this));
+        }
+        let (_, scope) = held.last_mut().ok_or(OutsideParcel)?;
         let keep = keep.take().map(|keep| Box::new(keep) as Box<dyn Send>);
         scope.kept.extend(keep);
         scope.blocks.extend(block);
@@ -233,7 +257,7 @@ fn keep_in_scope<H: Send + 'static>(keep: H, block: Option<Handle>) -> Result<()
 
 /// Whether this thread is inside of [`unpack`].
 pub fn is_unpacking() -> bool {
-    UNPACKING.get() > 0
+    DEPTH.with(|depth| depth.unpacking.get()) > 0
 }
 
 /// Tells the enclosing [`pack`] or [`unpack`] why it will fail: the codec has no room for text.
@@ -242,6 +266,7 @@ pub fn is_unpacking() -> bool {
 /// error.
 pub fn refuse(reason: String) {
     REFUSAL.set(Some(reason));
+    DEPTH.with(|depth| depth.is_refused.set(true));
 }
 
 /// The hold behind a handle in the bytes that are being unpacked.
@@ -278,27 +303,54 @@ fn receiving_arena() -> Result<&'static Arena, ArenaError> {
     family()
 }
 
+/// How deep this thread is in parcels. All of it without destructor, so that a look costs nothing.
+struct Depth {
+    /// The parcels that are being packed, each inside of the one before: a `Serialize`
+    /// implementation may pack.
+    packing: Cell<u32>,
+    /// The innermost of them that holds anything, counted from 1; 0 for none.
+    holding: Cell<u32>,
+    unpacking: Cell<u32>,
+    /// Whether there is something in `REFUSAL`.
+    is_refused: Cell<bool>,
+}
+
 thread_local! {
-    /// The parcels that are being packed on this thread; a `Serialize` implementation may pack.
-    static PACKING: RefCell<Vec<Holds>> = const { RefCell::new(Vec::new()) };
-    static UNPACKING: Cell<u32> = const { Cell::new(0) };
+    static DEPTH: Depth = const {
+        Depth {
+            packing: Cell::new(0),
+            holding: Cell::new(0),
+            unpacking: Cell::new(0),
+            is_refused: Cell::new(false),
+        }
+    };
+    /// What the parcels hold that are being packed, and hold anything, with their depth.
+    static HELD: RefCell<Vec<(u32, Box<Held>)>> = const { RefCell::new(Vec::new()) };
     static REFUSAL: Cell<Option<String>> = const { Cell::new(None) };
 }
 
+#[inline]
 fn refusal() -> Option<String> {
-    REFUSAL.take()
+    match DEPTH.with(|depth| depth.is_refused.replace(false)) {
+        true => REFUSAL.take(),
+        false => None,
+    }
 }
 
 /// A parcel being packed; closes itself when a `Serialize` implementation panics.
 struct PackScope;
 
 impl PackScope {
+    #[inline]
     fn open() -> PackScope {
-        REFUSAL.set(None);
-        PACKING.with_borrow_mut(|scopes| scopes.push(Holds::default()));
+        DEPTH.with(|depth| {
+            depth.is_refused.set(false);
+            depth.packing.set(depth.packing.get() + 1);
+        });
         PackScope
     }
 
+    #[inline]
     fn close(self) -> Holds {
         std::mem::forget(self);
         pop_scope()
@@ -311,23 +363,48 @@ impl Drop for PackScope {
     }
 }
 
+#[inline]
 fn pop_scope() -> Holds {
-    PACKING.with_borrow_mut(Vec::pop).unwrap_or_default()
+    DEPTH.with(|depth| {
+        let this = depth.packing.get();
+        depth.packing.set(this - 1);
+        match depth.holding.get() == this {
+            true => pop_held(depth),
+            false => Holds::default(),
+        }
+    })
+}
+
+#[cold]
+fn pop_held(depth: &Depth) -> Holds {
+    HELD.with_borrow_mut(|held| {
+        let popped = held.pop();
+        depth
+            .holding
+            .set(held.last().map_or(0, |(depth, _)| *depth));
+        Holds {
+            held: popped.map(|(_, held)| held),
+        }
+    })
 }
 
 struct UnpackScope;
 
 impl UnpackScope {
+    #[inline]
     fn open() -> UnpackScope {
-        REFUSAL.set(None);
-        UNPACKING.set(UNPACKING.get() + 1);
+        DEPTH.with(|depth| {
+            depth.is_refused.set(false);
+            depth.unpacking.set(depth.unpacking.get() + 1);
+        });
         UnpackScope
     }
 }
 
 impl Drop for UnpackScope {
+    #[inline]
     fn drop(&mut self) {
-        UNPACKING.set(UNPACKING.get() - 1);
+        DEPTH.with(|depth| depth.unpacking.set(depth.unpacking.get() - 1));
     }
 }
 
@@ -339,11 +416,13 @@ struct Appender<'a> {
 impl Flavor for Appender<'_> {
     type Output = ();
 
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
         self.bytes.push(byte);
         Ok(())
     }
 
+    #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
         self.bytes.extend_from_slice(bytes);
         Ok(())

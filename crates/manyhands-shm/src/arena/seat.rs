@@ -37,6 +37,7 @@ impl Participant {
     }
 
     /// The participant behind a word, `None` when it is none.
+    #[inline]
     pub fn from_bits(bits: u64) -> Option<Participant> {
         let slot = bits as u16;
         let generation = u32::try_from(bits >> 16)
@@ -64,6 +65,7 @@ impl Participant {
     ///
     /// A child that has not come yet counts as alive. When nobody here has joined a family,
     /// nobody is alive.
+    #[inline]
     pub fn is_alive(self) -> bool {
         joined().is_some_and(|arena| arena.is_alive(self))
     }
@@ -151,6 +153,7 @@ impl Arena {
         }
     }
 
+    #[inline]
     pub(crate) fn seat_word(&self, slot: u16) -> SeatWord {
         // Acquire: pairs with the Release of whoever changed the seat, so that what it wrote
         // beside the word (the identity) shows.
@@ -166,6 +169,7 @@ impl Arena {
     }
 
     /// The word of a participant's seat, `None` when its incarnation is over.
+    #[inline]
     pub(crate) fn seat_of(&self, participant: Participant) -> Option<SeatWord> {
         let slot = Some(participant.slot).filter(|slot| *slot < SEATS)?;
         let word = self.seat_word(slot);
@@ -174,6 +178,7 @@ impl Arena {
     }
 
     /// See [`Participant::is_alive`].
+    #[inline]
     pub(crate) fn is_alive(&self, participant: Participant) -> bool {
         match self.seat_of(participant).map(SeatWord::state) {
             Some(SeatState::Reserved) => true,
