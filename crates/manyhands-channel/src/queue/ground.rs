@@ -8,7 +8,7 @@ mod real;
 #[cfg(loom)]
 pub(super) use model::{
     Bed, Block, Lock, LockGuard, Memory, Section, ShortLock, Spin, deposit, enter, handle_of,
-    has_deposits, is_alive, is_deposited, me, turn, wait, wait_beside, wake_all, withdraw,
+    has_deposits, is_alive, is_deposited, turn, wait, wait_beside, wake_all, withdraw,
 };
 #[cfg(not(loom))]
 pub(super) use real::{

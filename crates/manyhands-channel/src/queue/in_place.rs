@@ -318,10 +318,7 @@ impl Queue<Vec<u8>> {
 
     fn get_ref_patiently(&self, patience: Patience) -> Result<QueueMessage, GetError> {
         let mut bytes = Vec::new();
-        let mut into = Taking {
-            bytes: &mut bytes,
-            ends: None,
-        };
+        let mut into = Taking::one(&mut bytes);
         let message = self.raw.get(&mut into, Call::Take, patience)?;
         let bytes = match message {
             Message::Block(block) => Bytes::InPlace(block),

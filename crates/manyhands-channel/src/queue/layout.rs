@@ -136,11 +136,13 @@ pub(super) enum Stage {
 }
 
 impl LeaseState {
+    #[inline]
     pub(super) fn to_bits(self) -> u64 {
         (self.stage as u64) << 32 | u64::from(self.deliveries)
     }
 
     /// `None` when there is no such state.
+    #[inline]
     pub(super) fn from_bits(bits: u64) -> Option<Self> {
         let stage = match bits >> 32 {
             1 => Stage::Leased,
@@ -222,27 +224,33 @@ pub(super) struct Mark(u64);
 
 impl Mark {
     /// Also of a place that says [`DROPPED`].
+    #[inline]
     pub(super) fn from_bits(bits: u64) -> Self {
         Self(bits & !DROPPED)
     }
 
+    #[inline]
     pub(super) fn to_bits(self) -> u64 {
         self.0
     }
 
+    #[inline]
     pub(super) fn new(messages: u32, bytes: u32) -> Self {
         Self(u64::from(messages) << 32 | u64::from(bytes))
     }
 
+    #[inline]
     pub(super) fn messages(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
+    #[inline]
     pub(super) fn bytes(self) -> u32 {
         self.0 as u32
     }
 
     /// The place behind one message more, with a record of `size` bytes.
+    #[inline]
     pub(super) fn behind(self, size: u64) -> Self {
         Self::new(
             self.messages().wrapping_add(1),
@@ -251,11 +259,13 @@ impl Mark {
     }
 
     /// The messages from `earlier` to here.
+    #[inline]
     pub(super) fn messages_since(self, earlier: Self) -> u32 {
         self.messages().wrapping_sub(earlier.messages())
     }
 
     /// The bytes of records from `earlier` to here.
+    #[inline]
     pub(super) fn bytes_since(self, earlier: Self) -> u64 {
         self.bytes().wrapping_sub(earlier.bytes()).into()
     }
@@ -273,6 +283,7 @@ impl Mark {
     }
 
     /// Whether this place is at `other` or behind it, in messages and in bytes.
+    #[inline]
     pub(super) fn has_reached(self, other: Self) -> bool {
         let is_behind = |mine: u32, other: u32| mine.wrapping_sub(other) as i32 >= 0;
         is_behind(self.messages(), other.messages()) && is_behind(self.bytes(), other.bytes())
@@ -296,11 +307,13 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Whether it is unpacked before the producer learns that it was taken.
+    #[inline]
     pub(super) fn is_holding(self) -> bool {
         matches!(self, Self::Holding | Self::HoldingBlock)
     }
 
     /// Whether the payload is the handle of a block.
+    #[inline]
     pub(super) fn is_block(self) -> bool {
         matches!(self, Self::Block | Self::HoldingBlock)
     }
@@ -314,6 +327,7 @@ pub(super) struct RecordHead {
 }
 
 impl RecordHead {
+    #[inline]
     pub(super) fn to_bits(self) -> u64 {
         let kind: u64 = match self.kind {
             Kind::Plain => 1,
@@ -325,6 +339,7 @@ impl RecordHead {
     }
 
     /// `None` when no record has such a head.
+    #[inline]
     pub(super) fn from_bits(bits: u64) -> Option<Self> {
         let kind = match bits >> 32 {
             1 => Kind::Plain,
@@ -340,6 +355,7 @@ impl RecordHead {
     }
 
     /// The bytes that the record takes.
+    #[inline]
     pub(super) fn size(self) -> u64 {
         record_size(self.length.into())
     }

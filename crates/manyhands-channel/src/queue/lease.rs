@@ -189,10 +189,7 @@ impl<T: DeserializeOwned> Queue<T> {
 
     fn lease_patiently(&self, patience: Patience) -> Result<Lease<T>, GetError> {
         with_buffer(|buffer| {
-            let mut into = Taking {
-                bytes: buffer,
-                ends: None,
-            };
+            let mut into = Taking::one(buffer);
             let message = self.raw.get(&mut into, Call::Lease, patience)?;
             let Message::Leased(ticket) = message else {
                 return Err(GetError::from(Stop::Corrupt));

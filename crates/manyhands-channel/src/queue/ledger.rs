@@ -51,7 +51,7 @@ impl Holders {
         len: 0,
     };
 
-    fn add(&mut self, who: u64) {
+    pub(super) fn add(&mut self, who: u64) {
         if !self.as_slice().contains(&who) {
             self.bits[self.len] = who;
             self.len += 1;
@@ -65,6 +65,7 @@ impl Holders {
 
 impl GetSide {
     /// The leases there are.
+    #[inline]
     fn out(&self) -> impl Iterator<Item = usize> {
         // Relaxed: changed in this section only.
         let mut words = self.out.each_ref().map(|word| word.load(Relaxed));
@@ -108,15 +109,18 @@ impl Lease {
 }
 
 impl RawQueue {
+    #[inline]
     fn side(&self) -> &GetSide {
         &self.head().get.0
     }
 
+    #[inline]
     fn entry(&self, lease: usize) -> &Lease {
         &self.head().leases[lease]
     }
 
     /// Enters the consumers' section, which is whole then.
+    #[inline]
     pub(super) fn enter_get(&self, deadline: Deadline) -> Option<Section<'_>> {
         enter(&self.side().section, deadline, || self.repair())
     }
@@ -143,12 +147,14 @@ impl RawQueue {
     }
 
     /// The message to come next, and behind the last one that was had.
+    #[inline]
     pub(super) fn next(&self) -> Mark {
         // Relaxed: changed in this section only.
         Mark::from_bits(self.side().next.load(Relaxed))
     }
 
     /// Whether everything that was left was dropped.
+    #[inline]
     pub(super) fn is_dropped(&self) -> bool {
         // Acquire: partner is the store in `take`; what was written before it is seen.
         self.side().next.load(Acquire) & DROPPED != 0
@@ -175,6 +181,7 @@ impl RawQueue {
     }
 
     /// What is free when `next` is as given, and this lease is finished.
+    #[inline]
     pub(super) fn freed(&self, next: Mark, finished: Option<usize>) -> Mark {
         let is_dropped = self.is_dropped();
         let (mut messages, mut bytes) = (0, 0);
@@ -201,8 +208,9 @@ impl RawQueue {
     }
 
     /// The oldest message that was given back.
+    #[inline]
     pub(super) fn first_given_back(&self) -> Result<Option<Front>, Stop> {
-        self.give_back_for_the_dead();
+        self.give_back_for_the_dead(|_| ());
         let side = self.side();
         // Relaxed: changed in this section only.
         if side.given_back.load(Relaxed) == 0 {
@@ -230,6 +238,7 @@ impl RawQueue {
     }
 
     /// The head of the record at `start`, which ends at `end` or before.
+    #[inline]
     pub(super) fn record(&self, start: Mark, end: Mark) -> Result<RecordHead, Stop> {
         // One load, checked, and used from the copy: the place is not read twice.
         let bits = self.memory.load_head(self.offset(start.bytes()));
@@ -241,10 +250,11 @@ impl RawQueue {
         Ok(record)
     }
 
-    /// Gives back what the dead had; who else has leases.
-    pub(super) fn give_back_for_the_dead(&self) -> Holders {
+    /// Gives back what the dead had; tells who else has leases.
+    #[inline]
+    pub(super) fn give_back_for_the_dead(&self, mut lives: impl FnMut(u64)) {
         let side = self.side();
-        let (mut holders, mut has_died) = (Holders::NONE, false);
+        let mut has_died = false;
         for lease in side.out() {
             let entry = self.entry(lease);
             // Relaxed: changed in this section only.
@@ -256,7 +266,7 @@ impl RawQueue {
                 continue;
             }
             if ground::is_alive(holder) {
-                holders.add(holder);
+                lives(holder);
                 continue;
             }
             // Nobody is woken: who sleeps sees the death itself.
@@ -270,7 +280,6 @@ impl RawQueue {
                 self.free_dropped();
             }
         }
-        holders
     }
 
     /// A lease that is not out.
@@ -484,7 +493,8 @@ impl RawQueue {
             self.clear();
             return None;
         }
-        let holders = self.give_back_for_the_dead();
+        let mut holders = Holders::NONE;
+        self.give_back_for_the_dead(|holder| holders.add(holder));
         // Acquire: partner is the store in `commit`.
         let tail = Mark::from_bits(head.tail.0.load(Acquire));
         // Relaxed: changed in this section only.

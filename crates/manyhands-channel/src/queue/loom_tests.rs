@@ -26,7 +26,8 @@ fn queue(items: u32) -> RawQueue {
         memory: Memory::new(bytes),
         bytes,
         items,
-        me: super::ground::me(),
+        // All threads are one process.
+        me: 1,
     }
 }
 
@@ -42,10 +43,7 @@ fn put(queue: &RawQueue, values: &[u64]) -> Result<(), Stop> {
 
 fn get(queue: &RawQueue) -> Result<u64, Stop> {
     let mut bytes = Vec::with_capacity(8);
-    let mut into = Taking {
-        bytes: &mut bytes,
-        ends: None,
-    };
+    let mut into = Taking::one(&mut bytes);
     match queue.get(&mut into, Call::Take, FOREVER)? {
         Message::Taken => {}
         Message::Leased(_) => unreachable!("it was to be taken"),
@@ -56,10 +54,7 @@ fn get(queue: &RawQueue) -> Result<u64, Stop> {
 
 fn lease(queue: &RawQueue) -> Ticket {
     let mut bytes = Vec::with_capacity(8);
-    let mut into = Taking {
-        bytes: &mut bytes,
-        ends: None,
-    };
+    let mut into = Taking::one(&mut bytes);
     match queue.get(&mut into, Call::Lease, FOREVER) {
         Ok(Message::Leased(ticket)) => ticket,
         _ => unreachable!("there is a message"),

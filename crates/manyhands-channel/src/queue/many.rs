@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::layout::Kind;
-use super::message::{Batch, Call, Taking};
+use super::message::{Batch, Call, Found, Taking};
 use super::raw::Message;
 use super::typed::{decode, with_buffer};
 use super::{GetError, GetManyError, PutError, PutManyError, Queue};
@@ -190,6 +190,7 @@ impl<T: DeserializeOwned> Queue<T> {
             let mut into = Taking {
                 bytes: buffer,
                 ends: Some((&mut ends, most)),
+                found: Found::Nothing,
             };
             let message = self.raw.get(&mut into, Call::Take, patience);
             let message = message.map_err(nothing)?;

@@ -65,7 +65,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::ground::{self, Block, LockGuard, Memory, turn};
 use super::layout::{DROPPED, DROPPING, Header, Mark, Place, SEALED};
-use super::message::{Batch, Call, Front, Look, Taking, Ticket};
+use super::message::{Batch, Call, Found, Front, Taking, Ticket};
 use super::sleep::{rouse, rouse_waiting};
 use crate::patience::Patience;
 use crate::primitive::Deadline;
@@ -136,6 +136,7 @@ impl Drop for Seen<'_> {
 }
 
 impl RawQueue {
+    #[inline]
     pub(super) fn head(&self) -> &Header {
         self.memory.head()
     }
@@ -178,12 +179,14 @@ impl RawQueue {
         (waits(&head.items.0), waits(&head.room.0))
     }
 
+    #[inline]
     pub(super) fn is_closed(&self) -> bool {
         // Acquire: whoever sees the end sees every message before it.
         self.memory.head().limits.0.sealed.load(Acquire) != 0
     }
 
     /// What was freed until now.
+    #[inline]
     pub(super) fn freed_until_now(&self) -> Mark {
         // Acquire: partner is the store in `take`; consumers are done with what lies before.
         Mark::from_bits(self.memory.head().head.0.load(Acquire))
@@ -192,26 +195,39 @@ impl RawQueue {
     /// Puts messages behind the others, and takes those that were put off the batch; returns the
     /// place behind them. With a block, the batch is one message, which has its handle; the block
     /// stays the caller's if it was not put.
+    #[inline]
     pub(super) fn put(
         &self,
         batch: &mut Batch<'_>,
         block: &mut Option<Block>,
         patience: Patience,
     ) -> Result<Mark, Stop> {
-        if let Some(mark) = self.try_put(batch, block, in_section(patience))? {
-            return Ok(mark);
+        if !self.try_put(batch, block, in_section(patience))? {
+            self.put_the_rest(batch, block, patience)?;
         }
+        Ok(batch.end)
+    }
+
+    /// Waits for room.
+    fn put_the_rest(
+        &self,
+        batch: &mut Batch<'_>,
+        block: &mut Option<Block>,
+        patience: Patience,
+    ) -> Result<(), Stop> {
         let Some(deadline) = patience.left() else {
             // Who died while it freed some room has perhaps not told: whoever enters finds it.
             drop(self.enter_get(in_section(patience)));
-            let mark = self.try_put(batch, block, in_section(patience))?;
-            return mark.ok_or_else(|| refusal(patience));
+            return match self.try_put(batch, block, in_section(patience))? {
+                true => Ok(()),
+                false => Err(refusal(patience)),
+            };
         };
         let room = &self.memory.head().room.0;
         let _turn = turn(room, deadline)?;
         loop {
-            if let Some(mark) = self.try_put(batch, block, deadline)? {
-                return Ok(mark);
+            if self.try_put(batch, block, deadline)? {
+                return Ok(());
             }
             if self.is_closing() {
                 self.seal(SEALED);
@@ -232,20 +248,36 @@ impl RawQueue {
 
     /// Copies the first message, or more of them, to the end of what is taken into; and takes or
     /// leases it.
+    #[inline]
     pub(super) fn get(
         &self,
         into: &mut Taking<'_>,
         call: Call,
         patience: Patience,
     ) -> Result<Message<'_>, Stop> {
+        match self.look(into, call, false, in_section(patience))? {
+            true => Ok(Message::Taken),
+            false => self.get_found(into, call, patience),
+        }
+    }
+
+    /// Goes on after a first look.
+    fn get_found(
+        &self,
+        into: &mut Taking<'_>,
+        call: Call,
+        patience: Patience,
+    ) -> Result<Message<'_>, Stop> {
         let is_empty = loop {
-            match self.look(into, call, false, in_section(patience))? {
-                Look::Taken => return Ok(Message::Taken),
-                Look::Block(block) => return Ok(Message::Block(block)),
-                Look::Leased(ticket) => return Ok(Message::Leased(ticket)),
-                Look::NeedsRoom(length) => into.bytes.reserve(length),
-                Look::Nothing => break true,
-                Look::NeedsTurn | Look::Seen(..) => break false,
+            match into.take_found() {
+                Found::Block(block) => return Ok(Message::Block(block)),
+                Found::Leased(ticket) => return Ok(Message::Leased(ticket)),
+                Found::NeedsRoom(length) => into.bytes.reserve(length),
+                Found::Nothing => break true,
+                Found::NeedsTurn | Found::Seen(..) => break false,
+            }
+            if self.look(into, call, false, in_section(patience))? {
+                return Ok(Message::Taken);
             }
         };
         let items = &self.memory.head().items.0;
@@ -261,11 +293,13 @@ impl RawQueue {
             (stop, _) => stop,
         })?;
         loop {
-            match self.look(into, call, true, deadline)? {
-                Look::Taken => return Ok(Message::Taken),
-                Look::Block(block) => return Ok(Message::Block(block)),
-                Look::Leased(ticket) => return Ok(Message::Leased(ticket)),
-                Look::Seen(front, block) => {
+            if self.look(into, call, true, deadline)? {
+                return Ok(Message::Taken);
+            }
+            match into.take_found() {
+                Found::Block(block) => return Ok(Message::Block(block)),
+                Found::Leased(ticket) => return Ok(Message::Leased(ticket)),
+                Found::Seen(front, block) => {
                     return Ok(Message::Seen(Seen {
                         queue: self,
                         front,
@@ -273,11 +307,11 @@ impl RawQueue {
                         _turn: turn,
                     }));
                 }
-                Look::NeedsRoom(length) => {
+                Found::NeedsRoom(length) => {
                     into.bytes.reserve(length);
                     continue;
                 }
-                Look::Nothing | Look::NeedsTurn => {}
+                Found::Nothing | Found::NeedsTurn => {}
             }
             if deadline.has_passed() {
                 return Err(refusal(patience));
@@ -362,6 +396,7 @@ impl RawQueue {
 }
 
 /// How long a call waits for a section, in which nobody waits.
+#[inline]
 fn in_section(patience: Patience) -> Deadline {
     match patience {
         Patience::None => Deadline::NEVER,

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::ground::{Block, Section, deposit, enter, handle_of, is_deposited, withdraw};
 use super::layout::{DROPPED, Kind, Mark, RecordHead};
 use super::ledger::Holders;
-use super::message::{Batch, Call, Front, Look, Taking};
+use super::message::{Batch, Call, Found, Front, Taking};
 use super::raw::{RawQueue, Stop};
 use super::sleep::{lie_down, rouse};
 use crate::primitive::{Deadline, is_planted};
@@ -25,6 +25,7 @@ pub(super) struct Bed {
 
 impl RawQueue {
     /// Enters the producers' section, which is whole but for a block that was not put.
+    #[inline]
     pub(super) fn enter_put(&self, deadline: Deadline) -> Option<Section<'_>> {
         let section = &self.memory.head().put.0.section;
         enter(section, deadline, || self.take_back_block())
@@ -45,26 +46,27 @@ impl RawQueue {
         head.put.0.block.store(0, Relaxed);
     }
 
-    /// Writes as many of the messages as there is room for, and commits them at once; the place
-    /// behind them when these were all.
+    /// Writes as many of the messages as there is room for, and commits them at once; whether these were
+    /// all.
     pub(super) fn try_put(
         &self,
         batch: &mut Batch<'_>,
         block: &mut Option<Block>,
         deadline: Deadline,
-    ) -> Result<Option<Mark>, Stop> {
+    ) -> Result<bool, Stop> {
         let head = self.memory.head();
         let side = &head.put.0;
-        let _inside = self.enter_put(deadline).ok_or(Stop::TimedOut)?;
+        let Some(_inside) = self.enter_put(deadline) else {
+            return Err(Stop::TimedOut);
+        };
         // Relaxed here and below: what this side has is changed in its section only.
         if head.limits.0.sealed.load(Relaxed) != 0 {
             return Err(Stop::Closed);
         }
         let start = Mark::from_bits(head.tail.0.load(Relaxed));
         let mut seen = Mark::from_bits(side.seen_head.load(Relaxed));
-        let (mut tail, mut left) = (start, *batch);
-        let mut rest = left;
-        while let Some(payload) = rest.next() {
+        let (mut tail, mut many) = (start, 0);
+        for payload in batch.payloads() {
             let size = record_size(payload.len() as u64);
             if !self.has_room(seen, tail, size)? {
                 seen = self.freed_until_now();
@@ -75,19 +77,20 @@ impl RawQueue {
             }
             self.write(tail, batch.kind, payload);
             tail = tail.behind(size);
-            left = rest;
+            many += 1;
         }
-        if tail != start {
+        if many > 0 {
             match block.take() {
                 Some(block) => self.commit_block(block, start, tail, seen),
                 None => self.commit(tail, seen),
             }
+            batch.remove(many, tail);
         }
-        *batch = left;
-        Ok((batch.len() == 0).then_some(tail))
+        Ok(batch.len() == 0)
     }
 
     /// Writes a message behind `tail`; inside of the producers' section, and there is room.
+    #[inline]
     fn write(&self, tail: Mark, kind: Kind, payload: &[u8]) {
         let record = RecordHead {
             kind,
@@ -118,6 +121,7 @@ impl RawQueue {
     }
 
     /// Commits all that was written before `end`; inside of the producers' section.
+    #[inline]
     fn commit(&self, end: Mark, seen_head: Mark) {
         let head = self.memory.head();
         let (side, notice) = (&head.put.0, &head.items.0.notice.0);
@@ -138,15 +142,18 @@ impl RawQueue {
     }
 
     /// Copies the message in front, and takes it unless it has handles; and those behind it that
-    /// have none, if these are wanted and there is room for them where they are copied to.
+    /// have none, if these are wanted and there is room for them where they are copied to. Whether it was
+    /// taken so; if not, `into` has what was found.
     pub(super) fn look(
         &self,
         into: &mut Taking<'_>,
         call: Call,
         has_turn: bool,
         deadline: Deadline,
-    ) -> Result<Look, Stop> {
-        let inside = self.enter_get(deadline).ok_or(Stop::TimedOut)?;
+    ) -> Result<bool, Stop> {
+        let Some(inside) = self.enter_get(deadline) else {
+            return Err(Stop::TimedOut);
+        };
         if self.is_dropped() {
             return Err(Stop::Closed);
         }
@@ -155,15 +162,15 @@ impl RawQueue {
             // The end is looked at before the tail: what was put before the end is there then.
             return match self.is_closed() && self.used().0 == 0 {
                 true => Err(Stop::Closed),
-                false => Ok(Look::Nothing),
+                false => into.found(Found::Nothing),
             };
         };
         if front.head.kind.is_holding() && !has_turn {
-            return Ok(Look::NeedsTurn);
+            return into.found(Found::NeedsTurn);
         }
         let is_block = front.head.kind.is_block();
         if !is_block && !into.has_room(front.head) {
-            return Ok(Look::NeedsRoom(front.head.length as usize));
+            return into.found(Found::NeedsRoom(front.head.length as usize));
         }
         if call == Call::Lease {
             let free = self.free_lease().or(front.lease);
@@ -172,22 +179,23 @@ impl RawQueue {
                 self.copy(front, into);
             }
             let ticket = self.lease_front(front, free, self.me);
-            return Ok(Look::Leased(ticket));
+            return into.found(Found::Leased(ticket));
         }
         if is_block {
-            return self.take_block(front);
+            return self.take_block(front, into);
         }
         self.copy(front, into);
         match (front.head.kind, front.lease) {
             (Kind::Plain, None) => self.take_with_others(front, into)?,
             (Kind::Plain, Some(lease)) => self.finish(lease, false),
-            _ => return Ok(Look::Seen(front, None)),
+            _ => return into.found(Found::Seen(front, None)),
         }
-        Ok(Look::Taken)
+        Ok(true)
     }
 
     /// The message to come next. One whose block is gone was taken by somebody who died of it, and is
     /// removed; but one with ends of rings may be in the hands of who has the turn, and is unpacked.
+    #[inline]
     pub(super) fn first(&self, has_turn: bool) -> Result<Option<Front>, Stop> {
         loop {
             let front = match self.first_given_back()? {
@@ -214,24 +222,26 @@ impl RawQueue {
     }
 
     /// The handle of a message's block, if it is one.
+    #[inline]
     pub(super) fn block_of(&self, message: Front) -> Option<u64> {
         let is_block = message.head.kind.is_block();
         is_block.then(|| self.memory.load_head(self.payload(message.start)))
     }
 
     /// Takes the block of the message in front, and the message, if it has no handles.
-    fn take_block(&self, front: Front) -> Result<Look, Stop> {
+    fn take_block(&self, front: Front, into: &mut Taking<'_>) -> Result<bool, Stop> {
         let handle = self.block_of(front).ok_or(Stop::Corrupt)?;
         let block = withdraw(&self.memory, handle)?.ok_or(Stop::Corrupt)?;
         match (front.head.kind, front.lease) {
-            (Kind::HoldingBlock, _) => return Ok(Look::Seen(front, Some(block))),
+            (Kind::HoldingBlock, _) => return into.found(Found::Seen(front, Some(block))),
             (_, Some(lease)) => self.finish(lease, false),
             (_, None) => self.take(front.end, 0),
         }
-        Ok(Look::Block(block))
+        into.found(Found::Block(block))
     }
 
     /// Takes a message that was copied, and those behind it, if these are wanted and there is room.
+    #[inline]
     fn take_with_others(&self, front: Front, into: &mut Taking<'_>) -> Result<(), Stop> {
         let mut end = front.end;
         while into.wants_more()
@@ -247,6 +257,7 @@ impl RawQueue {
     }
 
     /// Copies a message; there is room for it.
+    #[inline]
     fn copy(&self, message: Front, into: &mut Taking<'_>) {
         let length = u64::from(message.head.length);
         let start = self.payload(message.start);
@@ -261,6 +272,7 @@ impl RawQueue {
     }
 
     /// The message that begins at `start`, if there is one; inside of the consumers' section.
+    #[inline]
     fn front(&self, start: Mark) -> Result<Option<Front>, Stop> {
         let head = self.memory.head();
         // Relaxed: changed in this section only.
@@ -283,6 +295,7 @@ impl RawQueue {
     }
 
     /// Takes everything before `end`, and says how; inside of the consumers' section.
+    #[inline]
     pub(super) fn take(&self, end: Mark, how: u64) {
         let head = self.memory.head();
         let mut freed = self.freed(end, None);
@@ -301,6 +314,7 @@ impl RawQueue {
     }
 
     /// Wakes who waits for room, if there is enough once so much is free; whether somebody did.
+    #[inline]
     pub(super) fn rouse_for_room(&self, freed: Mark) -> bool {
         let room = &self.memory.head().room.0.notice.0;
         // Relaxed, both: changed in this section only.
@@ -377,6 +391,7 @@ impl RawQueue {
         messages < self.items && bytes + size <= self.bytes
     }
 
+    #[inline]
     fn has_room(&self, head: Mark, tail: Mark, size: u64) -> Result<bool, Stop> {
         let used = tail.bytes_since(head);
         if used > self.bytes || !used.is_multiple_of(8) {
@@ -386,10 +401,12 @@ impl RawQueue {
     }
 
     /// Where the payload of the record at a place begins; it may wrap.
+    #[inline]
     pub(super) fn payload(&self, record: Mark) -> u64 {
         self.offset(record.bytes().wrapping_add(RECORD_HEAD as u32))
     }
 
+    #[inline]
     pub(super) fn offset(&self, position: u32) -> u64 {
         u64::from(position) & (self.bytes - 1)
     }

@@ -91,7 +91,8 @@ impl RawQueue {
         let Some(_inside) = self.enter_get(Deadline::NEVER) else {
             unreachable!("the deadline never passes");
         };
-        let mut holders = self.give_back_for_the_dead();
+        let mut holders = Holders::NONE;
+        self.give_back_for_the_dead(|holder| holders.add(holder));
         if !self.is_dropped() {
             // What they had is in the queue again, and unfinished as before.
             holders = Holders::NONE;

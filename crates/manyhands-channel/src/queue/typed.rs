@@ -371,6 +371,7 @@ impl<T: Serialize> Queue<T> {
         Put::new(self, value)
     }
 
+    #[inline]
     fn put_patiently(&self, value: &T, patience: Patience) -> Result<(), PutError> {
         // Before encoding, which moves ends of rings away: nobody would get them.
         if self.is_closed() {
@@ -383,12 +384,23 @@ impl<T: Serialize> Queue<T> {
     }
 
     /// Puts an encoded value.
+    #[inline]
     pub(super) fn put_packed(
         &self,
         bytes: &[u8],
         holds: Holds,
         patience: Patience,
     ) -> Result<(), PutError> {
+        match holds.is_empty() && !self.is_long(bytes.len()) {
+            true => Ok(self
+                .put_formed(bytes, Kind::Plain, &mut None, patience)
+                .map(drop)?),
+            false => self.put_odd(bytes, holds, patience),
+        }
+    }
+
+    /// Puts an encoded value that is long, or has handles in it.
+    fn put_odd(&self, bytes: &[u8], holds: Holds, patience: Patience) -> Result<(), PutError> {
         let (kind, mut block) = self.form(bytes, &holds)?;
         let mark = self.put_formed(bytes, kind, &mut block, patience)?;
         self.keep(mark, holds);
@@ -419,6 +431,7 @@ impl<T: Serialize> Queue<T> {
     }
 
     /// Puts a message of either form; a block stays the caller's if it is not put.
+    #[inline]
     pub(super) fn put_formed(
         &self,
         bytes: &[u8],
@@ -448,11 +461,13 @@ impl<T: Serialize> Queue<T> {
     }
 
     /// Whether an encoding of this length does not travel in the ring itself.
+    #[inline]
     pub(super) fn is_long(&self, length: usize) -> bool {
         length as u64 > self.raw.longest()
     }
 
     /// Keeps what a message refers to until it was taken; and lets go of what was taken before.
+    #[inline]
     pub(super) fn keep(&self, mark: Mark, holds: Holds) {
         if holds.is_empty() {
             return;
@@ -527,12 +542,10 @@ impl<T: DeserializeOwned> Queue<T> {
         Get::new(self)
     }
 
+    #[inline]
     fn get_patiently(&self, patience: Patience) -> Result<T, GetError> {
         with_buffer(|buffer| {
-            let mut into = Taking {
-                bytes: buffer,
-                ends: None,
-            };
+            let mut into = Taking::one(buffer);
             let message = self.raw.get(&mut into, Call::Take, patience)?;
             Ok(decode(&message, buffer)?)
         })
@@ -540,6 +553,7 @@ impl<T: DeserializeOwned> Queue<T> {
 }
 
 /// The value of one message, whose bytes are given unless it is a block.
+#[inline]
 pub(super) fn decode<T: DeserializeOwned>(
     message: &Message<'_>,
     bytes: &[u8],
@@ -553,20 +567,23 @@ pub(super) fn decode<T: DeserializeOwned>(
 }
 
 thread_local! {
-    /// The encoding of the last value of this thread; kept for its memory.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// The encoding of the last value of this thread; kept for its memory. In a box, so that a pointer is
+    /// all that moves.
+    #[expect(clippy::box_collection, reason = "a vector that was just filled moves slowly")]
+    static BUFFER: Cell<Option<Box<Vec<u8>>>> = const { Cell::new(None) };
 }
 
 /// What is not kept between calls.
 const LARGE_BUFFER: usize = 1 << 20;
 
 /// Runs `f` with an empty buffer; a call inside of `f` gets another one.
+#[inline]
 pub(super) fn with_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    let mut buffer = BUFFER.take();
+    let mut buffer = BUFFER.take().unwrap_or_default();
     buffer.clear();
     let result = f(&mut buffer);
     if buffer.capacity() <= LARGE_BUFFER {
-        BUFFER.set(buffer);
+        BUFFER.set(Some(buffer));
     }
     result
 }

@@ -25,7 +25,7 @@ impl RawQueue {
     /// Gives back what the dead have leased.
     fn recall(&self) {
         if let Some(_inside) = self.enter_get(Deadline::NEVER) {
-            self.give_back_for_the_dead();
+            self.give_back_for_the_dead(|_| ());
         }
     }
 }

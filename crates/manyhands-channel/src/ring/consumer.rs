@@ -133,6 +133,7 @@ impl Consumer {
     /// # Errors
     ///
     /// As [`recv`](Self::recv).
+    #[inline]
     pub fn recv_with<R>(&mut self, read: impl FnOnce(&[u8]) -> R) -> Result<R, RecvError> {
         self.take(Patience::Until(Deadline::NEVER), read)
     }
@@ -164,6 +165,7 @@ impl Consumer {
         }
     }
 
+    #[inline]
     pub(crate) fn take<R>(
         &mut self,
         patience: Patience,
@@ -194,6 +196,7 @@ impl Consumer {
     }
 
     /// Waits until a whole message is in `self.message`.
+    #[inline]
     fn complete(&mut self, patience: Patience) -> Result<(), RecvError> {
         if !self.endpoint.is_ours() {
             return Err(RecvError::Moved);
@@ -265,6 +268,7 @@ impl Consumer {
         Ok(None)
     }
 
+    #[inline]
     fn look(&mut self) -> Result<Option<Record>, RecvError> {
         if self.end == Some(End::Corrupt) {
             return Err(RecvError::Corrupt);
@@ -282,6 +286,7 @@ impl Consumer {
     }
 
     /// Adds a record to the message.
+    #[inline]
     fn collect(&mut self, record: Record) -> Result<(), RecvError> {
         if matches!(record.kind, Kind::Whole | Kind::First) {
             // A former message that was begun and not completed was given up by the sender.
@@ -312,11 +317,13 @@ impl Consumer {
         }
     }
 
+    #[inline]
     fn release(&mut self, record: Record) {
         self.reader.release(record);
         self.ring_bell();
     }
 
+    #[inline]
     fn ring_bell(&self) {
         if let Some(bell) = &self.bell {
             bell.ring();

@@ -60,16 +60,19 @@ impl Shape {
         }
     }
 
+    #[inline]
     fn offset(self, position: u64) -> u64 {
         position & (self.capacity - 1)
     }
 
     /// How many bytes from `position` to the end of the ring.
+    #[inline]
     fn until_wrap(self, position: u64) -> u64 {
         self.capacity - self.offset(position)
     }
 
     /// The bytes between the two positions, if such positions can be.
+    #[inline]
     fn used(self, head: u64, tail: u64) -> Result<u64, Corrupt> {
         let used = tail.wrapping_sub(head);
         if used <= self.capacity && head.is_multiple_of(8) && used.is_multiple_of(8) {
@@ -133,6 +136,7 @@ impl<M: Memory> Writer<M> {
     }
 
     /// The free bytes; looks at the consumer's word only when fewer than `wanted` are known.
+    #[inline]
     pub(crate) fn room(&mut self, wanted: u64) -> Result<u64, Corrupt> {
         let known = self.shape.capacity - self.shape.used(self.head, self.tail)?;
         if known >= wanted {
@@ -169,6 +173,7 @@ impl<M: Memory> Writer<M> {
     }
 
     /// Writes a record behind the tail without publishing it. The caller has made room.
+    #[inline]
     pub(crate) fn put(&mut self, kind: Kind, payload: &[u8]) -> Pending {
         let head = RecordHead {
             kind,
@@ -224,6 +229,7 @@ impl<M: Memory> Writer<M> {
     }
 
     /// Makes everything up to `pending` the consumer's, by one store.
+    #[inline]
     pub(crate) fn publish(&mut self, pending: Pending) {
         self.tail = pending.0;
         // Release: partner is the Acquire load in `Reader::next`; publishes the bytes before it.
@@ -285,6 +291,7 @@ impl<M: Memory> Reader<M> {
     }
 
     /// The first record that was not released, if one was committed.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Record>, Corrupt> {
         loop {
             if self.head == self.tail {
@@ -321,6 +328,7 @@ impl<M: Memory> Reader<M> {
     }
 
     /// Appends the payload of `record` to `into`.
+    #[inline]
     pub(crate) fn append(&self, record: Record, into: &mut Vec<u8>) {
         let first = self.shape.until_wrap(record.start).min(record.length);
         self.memory
@@ -331,6 +339,7 @@ impl<M: Memory> Reader<M> {
     }
 
     /// Gives the bytes of `record` back to the producer, by one store.
+    #[inline]
     pub(crate) fn release(&mut self, record: Record) {
         self.head = record.end;
         // Release: partner is the Acquire load in `Writer::room`; our reads lie before it.
@@ -345,6 +354,7 @@ impl<M: Memory> Reader<M> {
             .notify(woken, enough, |word| memory.wake(word));
     }
 
+    #[inline]
     fn record(&self, there: u64) -> Result<Record, Corrupt> {
         // One load, checked, and used from the copy: the place is not read twice.
         let bits = self.memory.load_head(self.shape.offset(self.head));

@@ -48,21 +48,25 @@ impl Endpoint {
         }
     }
 
+    #[inline]
     pub(crate) fn memory(&self) -> &Mapped {
         &self.view.memory
     }
 
     /// What can be seen from this end.
+    #[inline]
     pub(crate) fn view(&self) -> &View {
         &self.view
     }
 
     /// Whether this end is still ours.
+    #[inline]
     pub(crate) fn is_ours(&self) -> bool {
         self.own.get().is_some()
     }
 
     /// Looks at the other end.
+    #[inline]
     pub(crate) fn peer(&self) -> Peer {
         self.view.peer()
     }

@@ -108,6 +108,7 @@ pub(crate) struct RecordHead {
 }
 
 impl RecordHead {
+    #[inline]
     pub(crate) fn to_bits(self) -> u64 {
         let kind: u64 = match self.kind {
             Kind::Whole => 1,
@@ -120,6 +121,7 @@ impl RecordHead {
     }
 
     /// `None` when no record has such a head.
+    #[inline]
     pub(crate) fn from_bits(bits: u64) -> Option<Self> {
         let kind = match bits >> 32 {
             1 => Kind::Whole,
@@ -136,12 +138,14 @@ impl RecordHead {
     }
 
     /// The bytes that the record takes in the ring.
+    #[inline]
     pub(crate) fn size(self) -> u64 {
         record_size(u64::from(self.length))
     }
 }
 
 /// The bytes that a record with `length` bytes of payload takes in the ring.
+#[inline]
 pub(crate) const fn record_size(length: u64) -> u64 {
     RECORD_HEAD + length.next_multiple_of(8)
 }

@@ -80,6 +80,7 @@ impl<H: Head> Mapped<H> {
         })
     }
 
+    #[inline]
     pub(crate) fn head(&self) -> &H {
         // SAFETY: `as_ref` needs an aligned, initialized, live place.
         // - where: `new` checked length and alignment; `self.region` outlives the borrow.
@@ -113,6 +114,7 @@ impl<H: Head> Mapped<H> {
     }
 
     /// The address of `length` bytes at `offset` of the records.
+    #[inline]
     fn data(&self, offset: u64, length: u64) -> NonNull<u8> {
         let end = offset.checked_add(length);
         assert!(end.is_some_and(|end| end <= self.size), "inside the ring");
@@ -156,6 +158,7 @@ impl<H: Head> Mapped<H> {
         unsafe { std::slice::from_raw_parts(start, length as usize) }
     }
 
+    #[inline]
     fn word(&self, offset: u64) -> &AtomicU64 {
         let place = self.data(offset, 8).cast::<AtomicU64>();
         assert!(place.is_aligned(), "heads of records are aligned to 8");
@@ -168,6 +171,7 @@ impl<H: Head> Mapped<H> {
     }
 
     /// Stores a record's head at `offset`, a multiple of 8.
+    #[inline]
     pub(crate) fn store_head(&self, offset: u64, bits: u64) {
         // Relaxed: published by the Release store of `tail`.
         self.word(offset)
@@ -175,12 +179,14 @@ impl<H: Head> Mapped<H> {
     }
 
     /// Loads a record's head from `offset`, a multiple of 8.
+    #[inline]
     pub(crate) fn load_head(&self, offset: u64) -> u64 {
         // Relaxed: it was published before the Acquire load of `tail` that led here.
         self.word(offset).load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Copies `bytes` to `offset`.
+    #[inline]
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
         let place = self.data(offset, bytes.len() as u64).as_ptr();
         // SAFETY: `copy_nonoverlapping` needs two valid ranges that do not overlap.
@@ -192,6 +198,7 @@ impl<H: Head> Mapped<H> {
     }
 
     /// Copies `length` bytes from `offset` to the end of `into`, which has room for them.
+    #[inline]
     pub(crate) fn append(&self, offset: u64, length: u64, into: &mut Vec<u8>) {
         let place = self.data(offset, length).as_ptr();
         copy_out(place, length as usize, into);
@@ -207,18 +214,22 @@ impl Memory for Mapped {
         self.size
     }
 
+    #[inline]
     fn store_head(&self, offset: u64, bits: u64) {
         Mapped::store_head(self, offset, bits);
     }
 
+    #[inline]
     fn load_head(&self, offset: u64) -> u64 {
         Mapped::load_head(self, offset)
     }
 
+    #[inline]
     fn write(&self, offset: u64, bytes: &[u8]) {
         Mapped::write(self, offset, bytes);
     }
 
+    #[inline]
     fn append(&self, offset: u64, length: u64, into: &mut Vec<u8>) {
         into.reserve(length as usize);
         Mapped::append(self, offset, length, into);
@@ -230,6 +241,7 @@ impl Memory for Mapped {
 }
 
 /// Appends `length` bytes at `place`, which are mapped and which nobody writes, to `into`.
+#[inline]
 fn copy_out(place: *const u8, length: usize, into: &mut Vec<u8>) {
     assert!(
         into.capacity() - into.len() >= length,

@@ -115,6 +115,7 @@ impl Parking {
     /// Wakes the sleepers if there is one that `woken` has not ended yet, and if it is `enough`.
     ///
     /// To be called after the change was stored. `enough` is asked behind the fence.
+    #[inline]
     pub(crate) fn notify(
         &self,
         woken: &mut Woken,

@@ -68,6 +68,7 @@ impl Producer {
     ///
     /// [`SendError::Closed`], [`SendError::PeerDied`], [`SendError::Moved`] or
     /// [`SendError::Corrupt`].
+    #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_patiently(message, Patience::Until(Deadline::NEVER))
     }
@@ -178,6 +179,7 @@ impl Producer {
     }
 
     /// Why nothing can be sent any more, if that is so; looks, and does not wait.
+    #[inline]
     pub(crate) fn check(&mut self) -> Result<SeatWord, SendError> {
         if !self.endpoint.is_ours() {
             return Err(SendError::Moved);
@@ -191,6 +193,7 @@ impl Producer {
         }
     }
 
+    #[inline]
     pub(crate) fn send_patiently(
         &mut self,
         message: &[u8],
@@ -205,6 +208,7 @@ impl Producer {
     }
 
     /// Sends the rest of `message` behind `progress`.
+    #[inline]
     fn advance(
         &mut self,
         message: &[u8],
@@ -264,6 +268,7 @@ impl Producer {
         }
     }
 
+    #[inline]
     fn put(&mut self, kind: Kind, payload: &[u8]) {
         let pending = self.writer.put(kind, payload);
         self.publish(pending);
@@ -275,6 +280,7 @@ impl Producer {
         self.ring_bell();
     }
 
+    #[inline]
     fn ring_bell(&self) {
         if let Some(bell) = &self.bell {
             bell.ring();

@@ -48,6 +48,7 @@ impl SeatWord {
         Self(owner.to_bits() & PARTICIPANT_MASK)
     }
 
+    #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
@@ -56,6 +57,7 @@ impl SeatWord {
         self.0
     }
 
+    #[inline]
     pub(crate) fn state(self) -> SeatState {
         match self.0 >> (PARTICIPANT_BITS + MOVE_BITS) {
             0 => SeatState::Open,
@@ -66,6 +68,7 @@ impl SeatWord {
     }
 
     /// `None` for a word that was never written, or that nobody writes.
+    #[inline]
     pub(crate) fn owner(self) -> Option<Participant> {
         Participant::from_bits(self.0 & PARTICIPANT_MASK)
     }

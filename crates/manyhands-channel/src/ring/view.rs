@@ -23,6 +23,7 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    #[inline]
     pub(crate) fn other(self) -> Self {
         match self {
             Side::Producer => Side::Consumer,
@@ -30,6 +31,7 @@ impl Side {
         }
     }
 
+    #[inline]
     pub(crate) fn seat(self, memory: &Mapped) -> &Seat {
         let [producer, consumer] = &memory.head().seats.0;
         match self {
@@ -38,6 +40,7 @@ impl Side {
         }
     }
 
+    #[inline]
     pub(crate) fn parking(self, memory: &Mapped) -> &Parking {
         match self {
             Side::Producer => &memory.head().producer_parking.0.parking,
@@ -65,6 +68,7 @@ pub(crate) struct View {
 
 impl View {
     /// Looks at the other end.
+    #[inline]
     pub(crate) fn peer(&self) -> Peer {
         loop {
             let word = self.peer_word();
@@ -127,10 +131,12 @@ impl View {
         })
     }
 
+    #[inline]
     pub(crate) fn parking(&self) -> &Parking {
         self.side.parking(&self.memory)
     }
 
+    #[inline]
     pub(crate) fn peer_word(&self) -> SeatWord {
         // Acquire: partner is the AcqRel in `settle`; what the peer did before it closed is seen.
         SeatWord::from_bits(self.side.other().seat(&self.memory).word.load(Acquire))

@@ -45,11 +45,6 @@ pub(in crate::queue) fn enter(
     Some(section.0.lock().expect("no thread panics inside"))
 }
 
-/// All threads are one process.
-pub(in crate::queue) fn me() -> u64 {
-    1
-}
-
 pub(in crate::queue) fn is_alive(_: u64) -> bool {
     true
 }
@@ -84,6 +79,7 @@ pub(in crate::queue) fn wake_all(notice: &Notice) {
 }
 
 /// What the models do not have: they are about who wakes whom.
+#[derive(Debug)]
 pub(in crate::queue) enum Block {}
 
 pub(in crate::queue) fn handle_of(block: &Block) -> u64 {
