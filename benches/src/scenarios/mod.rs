@@ -7,6 +7,7 @@ mod iceoryx;
 mod in_place;
 mod locks;
 mod memory;
+mod pipes;
 mod processes;
 mod python;
 mod queues;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(handoffs::scenarios());
     all.extend(memory::scenarios());
     all.extend(rings::scenarios());
+    all.extend(pipes::scenarios());
     all.extend(in_place::scenarios());
     all.extend(queues::scenarios());
     all.extend(starts::scenarios());

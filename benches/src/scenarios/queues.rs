@@ -293,24 +293,24 @@ pub(super) fn await_some<R>(mut look: impl FnMut() -> Option<R>) -> R {
 /// Alone on its line, and on that which the processor fetches with it.
 #[derive(Shareable)]
 #[repr(C, align(128))]
-struct Line(AtomicU64);
+pub(super) struct Line(pub(super) AtomicU64);
 
 impl Line {
-    fn zero() -> Self {
+    pub(super) fn zero() -> Self {
         Self(AtomicU64::new(0))
     }
 }
 
 /// A ring for one and one, each of which remembers where it saw the other one.
 #[derive(Shareable)]
-struct Narrow {
+pub(super) struct Narrow {
     tail: Line,
     head: Line,
     cells: [AtomicU64; PLACES],
 }
 
 impl Narrow {
-    fn make() -> Shared<Self> {
+    pub(super) fn make() -> Shared<Self> {
         let ring = Self {
             tail: Line::zero(),
             head: Line::zero(),

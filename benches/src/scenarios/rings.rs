@@ -2,12 +2,16 @@
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::process::Command;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use manyhands_channel::ring::{Consumer, Producer, ring};
 use manyhands_process::Process;
+use manyhands_shm::Shared;
 
+use super::pipes;
+use super::queues::{Line, await_some};
 use crate::{Broken, Contender, Role, Scenario};
 
 /// Bytes in a ring; of messages with their heads, about as many as the channel has places.
@@ -23,6 +27,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             rounds: 15,
             contenders: vec![
                 one_way("ring", Role::Ours, make_ring),
+                one_way("Pipe of values", Role::Ours, pipes::make_pipe),
                 one_way("crossbeam bounded", Role::Peer, make_crossbeam),
                 one_way("pipe", Role::Peer, make_pipe),
             ],
@@ -43,7 +48,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             name: "message there and back, 8 B x 20k, 2 processes",
             count: 20_000,
             rounds: 15,
-            contenders: vec![by_process(), by_cat()],
+            contenders: vec![by_process(), by_line(), by_cat()],
             limit: None,
         },
     ]
@@ -179,6 +184,37 @@ pub(crate) fn by_process() -> Contender {
 
 fn answer(mut take: Consumer, mut put: Producer, count: u64) {
     (0..count).for_each(|_| put.put(take.next() + 1));
+}
+
+/// A cache line each way: what the machine allows.
+fn by_line() -> Contender {
+    Contender::new("a cache line, looking", Role::Peer, |count| {
+        let lines = [Line::zero(), Line::zero()];
+        let lines = Shared::new(lines).map_err(|error| error.to_string())?;
+        let arguments = (lines.clone(), count + 1);
+        let mut process = Process::spawn(reflect, arguments).map_err(|error| error.to_string())?;
+        let [there, back] = &*lines;
+        let ask = |number| {
+            // Release: partner is the Acquire of the other process.
+            there.0.store(number, Release);
+            await_some(|| (back.0.load(Acquire) == number).then_some(()));
+        };
+        ask(1);
+        let start = Instant::now();
+        (2..count + 2).for_each(ask);
+        let took = start.elapsed();
+        process.join().map_err(|error| error.to_string())?;
+        Ok(took)
+    })
+}
+
+fn reflect(lines: Shared<[Line; 2]>, count: u64) {
+    let [there, back] = &*lines;
+    for number in 1..=count {
+        // Acquire and Release: partners are those of `by_line`.
+        await_some(|| (there.0.load(Acquire) == number).then_some(()));
+        back.0.store(number, Release);
+    }
 }
 
 /// Two pipes, and a process that only copies from one to the other.
