@@ -7,8 +7,9 @@
 //!
 //! That the sleep was short need not mean it: where two who wait for each other share a core, each
 //! sleep ends as soon as the other one has stopped looking. So after some looks in vain, whatever
-//! their budget, nothing is looked for any more, until much later it is tried again. With one core
-//! looking is only in the way of whoever is to make the change, and is off.
+//! their budget, nothing is looked for any more, until much later it is tried again. On a machine with
+//! one core looking is only in the way of whoever is to make the change, and is off; a process that is kept
+//! on one of several looks for a short time.
 //!
 //! The environment variable `MANYHANDS_SPIN` sets the limit, in rounds of about 30 ns; 0 is off.
 
@@ -21,6 +22,9 @@ use manyhands_os::Deadline;
 
 /// Rounds that cost as much as some wake-ups: where both sides sleep, each waits for two of them.
 const DEFAULT_LIMIT: u32 = 2_000;
+/// The same for a process that is kept on one core: who is waited for is perhaps kept on another one, or
+/// on this one, too, where looking is in the way.
+const ALONE_LIMIT: u32 = FIRST;
 /// What is looked for even where it does not pay.
 const LEAST: u32 = 20;
 /// What is looked for at first.
@@ -135,14 +139,41 @@ fn limit() -> u32 {
 #[cold]
 fn find_limit() -> u32 {
     let wished = std::env::var("MANYHANDS_SPIN").ok();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let limit = match wished.and_then(|text| text.parse().ok()) {
+    let wished = wished.and_then(|text| text.parse().ok());
+    let mine = std::thread::available_parallelism().map_or(1, usize::from);
+    let limit = match cfg!(loom) {
         // A model explores every order; to look again is no order of its own.
-        _ if cfg!(loom) => 0,
-        Some(rounds) => rounds,
-        None if cores > 1 => DEFAULT_LIMIT,
-        None => 0,
+        true => 0,
+        false => wished.unwrap_or_else(|| limit_for(mine, has_several_cores)),
     };
     LIMIT.store(limit.min(UNKNOWN - 1), Relaxed);
     limit
+}
+
+/// The limit where nobody has set one.
+fn limit_for(mine: usize, has_several_cores: impl FnOnce() -> bool) -> u32 {
+    match mine {
+        2.. => DEFAULT_LIMIT,
+        _ if has_several_cores() => ALONE_LIMIT,
+        _ => 0,
+    }
+}
+
+/// Whether the machine has more than one core, whatever this process may use.
+fn has_several_cores() -> bool {
+    // A list of ranges, as `0-3,6`.
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online");
+    online.is_ok_and(|list| list.contains(['-', ',']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_core_of_several_is_enough_to_look_for_a_short_time() {
+        assert_eq!(limit_for(2, || unreachable!()), DEFAULT_LIMIT);
+        assert_eq!(limit_for(1, || true), ALONE_LIMIT);
+        assert_eq!(limit_for(1, || false), 0);
+    }
 }
