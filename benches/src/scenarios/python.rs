@@ -37,7 +37,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         scenario(
             "message there and back, 8 B x 5k, 2 processes",
             5000,
-            rings::by_process(),
+            rings::by_process("ring", false),
             "message",
         ),
         scenario(

@@ -224,7 +224,7 @@ fn meet(barrier: &Barrier) {
 }
 
 /// Keeps this thread on the core of this number among those it may use.
-fn pin(number: usize) {
+pub(super) fn pin(number: usize) {
     let allowed = sched_getaffinity(None).expect("a thread may ask where it may run");
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
         .filter(|core| allowed.is_set(*core))

@@ -11,7 +11,7 @@ use manyhands_process::Process;
 use manyhands_shm::Shared;
 
 use super::pipes;
-use super::queues::{Line, await_some};
+use super::queues::{Line, await_some, pin};
 use crate::{Broken, Contender, Role, Scenario};
 
 /// Bytes in a ring; of messages with their heads, about as many as the channel has places.
@@ -45,10 +45,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             limit: None,
         },
         Scenario {
-            name: "message there and back, 8 B x 20k, 2 processes",
+            name: "message there and back, 8 B x 20k, 2 processes, each on its core",
             count: 20_000,
             rounds: 15,
-            contenders: vec![by_process(), by_line(), by_cat()],
+            contenders: vec![by_process("ring", true), by_line(), by_cat()],
             limit: None,
         },
     ]
@@ -162,27 +162,28 @@ where
     })
 }
 
-/// The same with the other end in a process of its own, as users have it.
-pub(crate) fn by_process() -> Contender {
-    Contender::new("ring", Role::Ours, |count| {
+/// The same with the other end in a process of its own; each on its core, or where the system likes.
+pub(crate) fn by_process(name: &'static str, is_apart: bool) -> Contender {
+    Contender::new(name, Role::Ours, move |count| {
         let (mut put, take_there) = make_ring();
         let (put_back, mut take) = make_ring();
-        let arguments = (take_there, put_back, count + 1);
+        let arguments = (take_there, put_back, count + 1, is_apart);
         let mut process = Process::spawn(answer, arguments).map_err(|error| error.to_string())?;
-        let mut ask = |number| {
-            put.put(number);
-            take.next() == number + 1
-        };
-        let mut answered = ask(0);
-        let start = Instant::now();
-        answered &= (0..count).all(&mut ask);
-        let took = start.elapsed();
+        let took = elsewhere(is_apart, || {
+            time_asking(count, |number| {
+                put.put(number);
+                take.next() == number + 1
+            })
+        });
         process.join().map_err(|error| error.to_string())?;
-        judged(took, answered)
+        took
     })
 }
 
-fn answer(mut take: Consumer, mut put: Producer, count: u64) {
+fn answer(mut take: Consumer, mut put: Producer, count: u64, is_apart: bool) {
+    if is_apart {
+        pin(1);
+    }
     (0..count).for_each(|_| put.put(take.next() + 1));
 }
 
@@ -193,22 +194,21 @@ fn by_line() -> Contender {
         let lines = Shared::new(lines).map_err(|error| error.to_string())?;
         let arguments = (lines.clone(), count + 1);
         let mut process = Process::spawn(reflect, arguments).map_err(|error| error.to_string())?;
-        let [there, back] = &*lines;
-        let ask = |number| {
-            // Release: partner is the Acquire of the other process.
-            there.0.store(number, Release);
-            await_some(|| (back.0.load(Acquire) == number).then_some(()));
-        };
-        ask(1);
-        let start = Instant::now();
-        (2..count + 2).for_each(ask);
-        let took = start.elapsed();
+        let took = elsewhere(true, || {
+            let [there, back] = &*lines;
+            time_asking(count, |number| {
+                // Release: partner is the Acquire of the other process.
+                there.0.store(number + 1, Release);
+                await_some(|| (back.0.load(Acquire) == number + 1).then_some(true))
+            })
+        });
         process.join().map_err(|error| error.to_string())?;
-        Ok(took)
+        took
     })
 }
 
 fn reflect(lines: Shared<[Line; 2]>, count: u64) {
+    pin(1);
     let [there, back] = &*lines;
     for number in 1..=count {
         // Acquire and Release: partners are those of `by_line`.
@@ -224,21 +224,45 @@ fn by_cat() -> Contender {
         let (mut take, back) = std::io::pipe().map_err(|error| error.to_string())?;
         let mut command = Command::new("cat");
         command.stdin(there).stdout(back);
-        let mut cat = command.spawn().map_err(|error| error.to_string())?;
+        let mut cat = thread::scope(|scope| {
+            // It runs where the thread does that started it.
+            let start = || {
+                pin(1);
+                command.spawn().map_err(|error| error.to_string())
+            };
+            scope.spawn(start).join().expect("no panic")
+        })?;
         // It holds our copies of the far ends.
         drop(command);
-        let mut ask = |number| {
-            put.put(number);
-            take.next() == number
-        };
-        let mut answered = ask(0);
-        let start = Instant::now();
-        answered &= (0..count).all(&mut ask);
-        let took = start.elapsed();
+        let took = elsewhere(true, || {
+            time_asking(count, |number| {
+                put.put(number);
+                take.next() == number
+            })
+        });
         drop(put);
         cat.wait().map_err(|error| error.to_string())?;
-        judged(took, answered)
+        took
     })
+}
+
+/// Runs `f` in a thread of its own on the first core, if that is wished: this thread stays as it is.
+fn elsewhere<R: Send>(is_apart: bool, f: impl FnOnce() -> R + Send) -> R {
+    let run = || {
+        if is_apart {
+            pin(0);
+        }
+        f()
+    };
+    thread::scope(|scope| scope.spawn(run).join().expect("no panic"))
+}
+
+/// The time of so many questions, behind a first one for whoever has to come.
+fn time_asking(count: u64, mut ask: impl FnMut(u64) -> bool) -> Result<Duration, Broken> {
+    let mut answered = ask(0);
+    let start = Instant::now();
+    answered &= (1..=count).all(&mut ask);
+    judged(start.elapsed(), answered)
 }
 
 pub(crate) fn judged(took: Duration, is_right: bool) -> Result<Duration, Broken> {
