@@ -14,6 +14,7 @@ pub mod fault;
 pub mod futex;
 mod headroom;
 pub mod image;
+pub mod lifeline;
 pub mod limits;
 pub mod memory;
 pub mod names;
