@@ -13,7 +13,7 @@ use manyhands_sync::raw::ShortLock;
 
 /// `manyhnd` and a letter that changes with every layout that the numbers below do not show.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"manyhndA");
-pub(crate) const LAYOUT_VERSION: u32 = 4;
+pub(crate) const LAYOUT_VERSION: u32 = 5;
 /// The header's state once everything else in it is written.
 pub(crate) const READY: u32 = 1;
 
@@ -82,6 +82,9 @@ pub(crate) struct SeatRecord {
     pub(crate) identity: AtomicU64,
     /// Held by the process that sits here.
     pub(crate) life: LifeWord,
+    /// The generation in which the process sees to its end itself when its parent has died; in any other
+    /// the parent's zygote does.
+    pub(crate) follows: AtomicU32,
 }
 
 /// What is known of a block; out of line, so that no user of a block can harm it.
@@ -119,6 +122,7 @@ const _: () = {
     assert!(offset_of!(SeatRecord, word) == 0);
     assert!(offset_of!(SeatRecord, identity) == 8);
     assert!(offset_of!(SeatRecord, life) == 16);
+    assert!(offset_of!(SeatRecord, follows) == 56);
     assert!(size_of::<SeatRecord>() == 128);
     assert!(size_of::<Entry>() == 32 && align_of::<Entry>() == 8);
     assert!(size_of::<HolderSet>() == 64);

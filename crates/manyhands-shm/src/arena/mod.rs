@@ -6,6 +6,7 @@ mod deposit;
 mod layout;
 mod members;
 mod memory;
+mod orphans;
 mod parcel;
 mod reaper;
 mod seat;
@@ -15,7 +16,7 @@ mod word;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use manyhands_os::process::{Identity, Pidfd};
@@ -25,6 +26,7 @@ use manyhands_sync::member;
 use manyhands_sync::raw::ShortGuard;
 
 pub use block::{Block, GiveError, Handle};
+pub use orphans::{end_children, watch_parent};
 pub use seat::{Participant, Seat};
 pub use stats::{ClassStats, HolderStats, Stats, stats};
 
@@ -277,11 +279,11 @@ impl Arena {
         keeper::on_death(life, then)?;
         // Looked at again: had the parent been cleaned up in between, the keeper might watch the
         // life of the seat's next user.
-        if self.is_alive(parent) {
-            Ok(())
-        } else {
-            Err(gone())
-        }
+        self.check_parent(seat)?;
+        let record = self.memory.seat(self.me.slot());
+        // Relaxed: the keeper watches, whoever sees it and whoever does not.
+        record.follows.store(self.me.generation(), Relaxed);
+        Ok(())
     }
 
     /// The participant that this process is.

@@ -8,6 +8,7 @@ use manyhands_sync::life::LifeWord;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{SEATS, SeatRecord};
+use super::memory::Memory;
 use super::word::{SeatState, SeatWord, Who};
 use super::{Arena, joined};
 use crate::error::{NoSpace, ShortOf};
@@ -155,9 +156,7 @@ impl Arena {
 
     #[inline]
     pub(crate) fn seat_word(&self, slot: u16) -> SeatWord {
-        // Acquire: pairs with the Release of whoever changed the seat, so that what it wrote
-        // beside the word (the identity) shows.
-        SeatWord::from_bits(self.memory.seat(slot).word.load(Acquire))
+        self.memory.seat_word(slot)
     }
 
     /// Changes a seat's word from exactly this to that.
@@ -168,13 +167,9 @@ impl Arena {
             .is_ok()
     }
 
-    /// The word of a participant's seat, `None` when its incarnation is over.
     #[inline]
     pub(crate) fn seat_of(&self, participant: Participant) -> Option<SeatWord> {
-        let slot = Some(participant.slot).filter(|slot| *slot < SEATS)?;
-        let word = self.seat_word(slot);
-        let current = word.generation() == participant.generation;
-        (current && word.state() != SeatState::Free).then_some(word)
+        self.memory.seat_of(participant)
     }
 
     /// See [`Participant::is_alive`].
@@ -188,26 +183,12 @@ impl Arena {
     }
 
     /// See [`Participant::life`].
-    ///
-    /// A vacant word is that of one who has not come yet, or one that a reaper has cleared and whose
-    /// seat it has not freed yet: that one is over. Were it shown, those whom the clearing wakes
-    /// would take the dead for somebody who is just coming, and lie down again for ever.
     pub(crate) fn life(&self, participant: Participant) -> Option<&'static LifeWord> {
-        let slot = Some(participant.slot).filter(|slot| *slot < SEATS)?;
-        let life = &self.memory.seat(slot).life;
-        // Before the look at the seat, which is ending before the word is cleared.
-        let is_vacant = life.is_vacant();
-        let is_ending = self.seat_of(participant)?.state() == SeatState::Ending;
-        (!is_vacant || !is_ending).then_some(life)
+        self.memory.life(participant)
     }
 
     pub(crate) fn identity(&self, participant: Participant) -> Option<Identity> {
-        let taken = self.seat_of(participant)?.state() == SeatState::Taken;
-        // Acquire: pairs with the Release in `take_seat`, and keeps the look below after it.
-        let word = self.memory.seat(participant.slot).identity.load(Acquire);
-        // Looked at once more: the seat may have changed hands between the two loads.
-        let unchanged = taken && self.seat_of(participant).is_some();
-        unchanged.then(|| Identity::unpack(word)).flatten()
+        self.memory.identity(participant)
     }
 
     /// Sits down: the caller is the process that the seat was reserved for.
@@ -245,5 +226,48 @@ impl Arena {
             }
         }
         None
+    }
+}
+
+/// What is known of seats without having one.
+impl Memory {
+    #[inline]
+    pub(crate) fn seat_word(&self, slot: u16) -> SeatWord {
+        // Acquire: pairs with the Release of whoever changed the seat, so that what it wrote
+        // beside the word (the identity) shows.
+        SeatWord::from_bits(self.seat(slot).word.load(Acquire))
+    }
+
+    /// The word of a participant's seat, `None` when its incarnation is over.
+    #[inline]
+    pub(crate) fn seat_of(&self, participant: Participant) -> Option<SeatWord> {
+        let slot = Some(participant.slot).filter(|slot| *slot < SEATS)?;
+        let word = self.seat_word(slot);
+        let current = word.generation() == participant.generation;
+        (current && word.state() != SeatState::Free).then_some(word)
+    }
+
+    /// See [`Participant::life`].
+    ///
+    /// A vacant word is that of one who has not come yet, or one that a reaper has cleared and whose
+    /// seat it has not freed yet: that one is over. Were it shown, those whom the clearing wakes
+    /// would take the dead for somebody who is just coming, and lie down again for ever.
+    #[inline]
+    pub(crate) fn life(&self, participant: Participant) -> Option<&'static LifeWord> {
+        let slot = Some(participant.slot).filter(|slot| *slot < SEATS)?;
+        let life = &self.seat(slot).life;
+        // Before the look at the seat, which is ending before the word is cleared.
+        let is_vacant = life.is_vacant();
+        let is_ending = self.seat_of(participant)?.state() == SeatState::Ending;
+        (!is_vacant || !is_ending).then_some(life)
+    }
+
+    pub(crate) fn identity(&self, participant: Participant) -> Option<Identity> {
+        let taken = self.seat_of(participant)?.state() == SeatState::Taken;
+        // Acquire: pairs with the Release in `take_seat`, and keeps the look below after it.
+        let word = self.seat(participant.slot).identity.load(Acquire);
+        // Looked at once more: the seat may have changed hands between the two loads.
+        let unchanged = taken && self.seat_of(participant).is_some();
+        unchanged.then(|| Identity::unpack(word)).flatten()
     }
 }

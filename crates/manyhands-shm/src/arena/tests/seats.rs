@@ -1,5 +1,7 @@
 //! Coming and going.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::*;
 use crate::error::ShortOf;
 
@@ -116,4 +118,41 @@ fn participant_out_of_bounds_is_nobody() {
     assert!(!arena.is_alive(nobody));
     assert!(arena.life(nobody).is_none());
     arena.reap(nobody);
+}
+
+#[test]
+fn children_to_be_ended_are_those_that_sit_and_do_not_follow() {
+    let arena = root(1 << 20);
+    let parent = member(arena);
+    let seat = || parent.reserve_seat().expect("a seat");
+    let (reserved, follower, child) = (seat(), seat(), seat());
+    let follower = sit_down(arena, follower).expect("reserved");
+    let followed = arena.memory.seat(follower.me().slot());
+    followed.follows.store(follower.me().generation(), Relaxed);
+    // What another user of the seat did is not what this one does.
+    let taken = arena.memory.seat(child.participant().slot());
+    taken
+        .follows
+        .store(child.participant().generation() + 1, Relaxed);
+    let here = Some(Identity::current());
+    let children = || arena.memory.children(parent.me());
+    assert_eq!(children(), []);
+    assert!(sit_down(arena, child).is_some());
+    assert_eq!(children().first().copied(), here);
+    assert!(sit_down(arena, reserved).is_some());
+    assert_eq!(children().len(), 2);
+    assert_eq!(arena.memory.children(arena.me()).len(), 1, "the parent");
+}
+
+#[test]
+fn children_of_another_with_the_same_short_name_are_not_ended() {
+    let arena = root(1 << 20);
+    let parent = member(arena);
+    sit_down(arena, parent.reserve_seat().expect("a seat")).expect("reserved");
+    let me = parent.me();
+    // The generation of a name that is as short: 128 before.
+    let former = Participant::new(me.slot(), me.generation().wrapping_add(128));
+    assert_eq!(former.who(), me.who());
+    assert_eq!(arena.memory.children(former), []);
+    assert_eq!(arena.memory.children(me).len(), 1);
 }
