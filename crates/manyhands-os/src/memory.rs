@@ -292,7 +292,7 @@ impl Map {
         self.raw.len() == 0
     }
 
-    /// The first four bytes, for those who agree to use them as a word.
+    /// The first bytes, for those who agree to use them as words.
     ///
     /// # Panics
     ///
@@ -306,17 +306,21 @@ impl Map {
     ///
     /// let file = Memfd::create("example", 4096)?;
     /// let (map, other) = (Map::shared(&file)?, Map::shared(&file)?);
-    /// map.word().store(5, Relaxed);
-    /// assert_eq!(other.word().load(Relaxed), 5);
+    /// let [_, second] = map.words();
+    /// second.store(5, Relaxed);
+    /// assert_eq!(other.words::<2>()[1].load(Relaxed), 5);
     /// # Ok::<(), manyhands_os::error::OsError>(())
     /// ```
-    pub fn word(&self) -> &AtomicU32 {
-        assert!(self.len() >= size_of::<AtomicU32>(), "there is no word");
+    pub fn words<const COUNT: usize>(&self) -> &[AtomicU32; COUNT] {
+        assert!(
+            self.len() >= size_of::<[AtomicU32; COUNT]>(),
+            "there are fewer"
+        );
         // SAFETY: makes a shared reference.
         // - where: the map's first bytes, page aligned, mapped as long as `self` is borrowed.
-        // - who: other users of the file have it as an atomic too, or it is theirs to lose.
-        // - what: any bits are an integer.
-        unsafe { AtomicU32::from_ptr(self.as_ptr().cast()) }
+        // - who: other users of the file have them as atomics too, or they are theirs to lose.
+        // - what: any bits are integers.
+        unsafe { &*self.as_ptr().cast() }
     }
 
     /// Keeps the map for the rest of the process.

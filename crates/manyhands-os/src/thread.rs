@@ -117,10 +117,7 @@ const STACKS: [usize; 3] = [64 << 10, 256 << 10, 8 << 20];
 pub fn start_resident(resident: &'static Resident) -> Result<(), OsError> {
     let argument = ptr::from_ref(resident).cast_mut().cast();
     // Nobody will join it: it does not end.
-    let start = |stack| {
-        let created = signals::blocked(|| Attributes::new(stack)?.create(enter, argument));
-        created.map(drop)
-    };
+    let start = |stack| signals::blocked(|| Attributes::new(stack)?.create(enter, argument));
     let mut started = Ok(());
     for stack in STACKS {
         started = start(stack);
@@ -130,31 +127,6 @@ pub fn start_resident(resident: &'static Resident) -> Result<(), OsError> {
         }
     }
     started
-}
-
-/// Starts a thread that does nothing, and waits for its end: for a process of one thread whose forks
-/// will each [start one](start_resident). They find its stack, and functions of the C library that are
-/// looked up already.
-///
-/// # Errors
-///
-/// When the system refuses.
-///
-/// # Examples
-///
-/// ```
-/// manyhands_os::thread::rehearse()?;
-/// # Ok::<(), manyhands_os::OsError>(())
-/// ```
-pub fn rehearse() -> Result<(), OsError> {
-    extern "C" fn leave(nothing: *mut c_void) -> *mut c_void {
-        nothing
-    }
-    let thread = signals::blocked(|| Attributes::new(STACKS[0])?.create(leave, ptr::null_mut()))?;
-    // SAFETY: the thread was started just now, and is not detached; nobody else joins it.
-    check("pthread_join", unsafe {
-        libc::pthread_join(thread, ptr::null_mut())
-    })
 }
 
 /// A thread that lives as long as its process.
@@ -198,16 +170,14 @@ impl Attributes {
         &self,
         enter: extern "C" fn(*mut c_void) -> *mut c_void,
         argument: *mut c_void,
-    ) -> Result<libc::pthread_t, OsError> {
+    ) -> Result<(), OsError> {
         let mut thread = MaybeUninit::uninit();
         // SAFETY: the attributes are initialized, and both functions of this file take the argument
         // that is passed with them.
         let code = unsafe {
             libc::pthread_create(thread.as_mut_ptr(), &raw const self.raw, enter, argument)
         };
-        check("pthread_create", code)?;
-        // SAFETY: written by the call above, which succeeded.
-        Ok(unsafe { thread.assume_init() })
+        check("pthread_create", code)
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a child does from its first instruction to its last.
 
-use std::io::{self, Write};
+use std::io::{self, PipeReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::start::InterruptAction;
-use manyhands_os::{Deadline, OsError, fault, image, process, setup, start, thread};
+use manyhands_os::{Deadline, OsError, fault, image, process, setup, start};
+use manyhands_shm::ArenaError;
 use manyhands_shm::arena::{self, Arena, Participant, Seat};
 use manyhands_shm::handoff::{self, Parcel};
 
@@ -18,7 +19,7 @@ use crate::entry::{self, LOST};
 use crate::inherited;
 use crate::logs;
 use crate::message::{self, Envelope, Order, Preload, Refusal, Reply};
-use crate::orphan;
+use crate::orphan::{self, OnParentDeath};
 use crate::page::{Kind, Page, copy_into};
 use crate::panics::{self, Panic, run_caught};
 
@@ -51,22 +52,28 @@ pub(crate) fn first_thread_name() -> Option<&'static str> {
 }
 
 /// The life of a fork of the zygote, which gets ready as far as it can, and waits for its order.
-pub(crate) fn start_as_fork(socket: OwnedFd, interrupts: InterruptAction, seat: Seat) -> ! {
-    let joined = join(seat).and_then(|arena| {
-        orphan::follow(arena, seat).map_err(unready)?;
+pub(crate) fn start_as_fork(
+    socket: OwnedFd,
+    interrupts: InterruptAction,
+    seat: Seat,
+    lifeline: PipeReader,
+) -> ! {
+    let bound = orphan::leave_to_zygote(lifeline).map_err(unready);
+    let joined = arena::join_here(seat).and_then(|arena| {
+        arena.check_parent(seat)?;
         Ok(arena)
     });
+    if let Err(ArenaError::SeatGone { .. } | ArenaError::ParentGone { .. }) = joined {
+        // Nobody waits for it, and nobody would end it.
+        start::exit_at_once(0);
+    }
+    let joined = bound.and_then(|()| joined.map_err(unready));
     // The parent needs no further child, or is gone.
     let Some((envelope, descriptors)) = message::hear_order(socket.as_fd()) else {
         start::exit_at_once(0);
     };
     interrupts.restore();
     main(socket, envelope, descriptors, Some(joined))
-}
-
-/// First of all, so that the family sees this process live, and die. This thread ends with it.
-fn join(seat: Seat) -> Result<&'static Arena, Refusal> {
-    arena::join_here(seat).map_err(unready)
 }
 
 /// The life of a fresh image, with its order in the socket, and the arena behind what comes with it.
@@ -123,25 +130,22 @@ impl Ready {
         descriptors: Vec<OwnedFd>,
         joined: Option<&'static Arena>,
     ) -> Result<Self, Refusal> {
-        let arena = match joined {
-            Some(arena) => arena,
-            None => join(envelope.seat)?,
+        let (arena, is_fork) = match joined {
+            Some(arena) => (arena, true),
+            // This thread ends with the process.
+            None => (arena::join_here(envelope.seat).map_err(unready)?, false),
         };
-        orphan::choose(envelope.settings.on_parent_death);
+        let on_parent_death = envelope.settings.on_parent_death;
         let on_interrupt = envelope.settings.on_interrupt;
         let log_level = envelope.settings.log_level;
-        let has_keeper = joined.is_some();
-        let mut descriptors = envelope
-            .settings
-            .apply(descriptors, has_keeper)
-            .map_err(unready)?;
+        let mut descriptors = envelope.settings.apply(descriptors).map_err(unready)?;
         let logs = match log_level {
             Some(level) if !descriptors.is_empty() => Some((descriptors.remove(0), level)),
             _ => None,
         };
         inherited::keep(descriptors);
-        if !has_keeper {
-            orphan::follow(arena, envelope.seat).map_err(unready)?;
+        if !(is_fork && on_parent_death == OnParentDeath::Kill) {
+            orphan::follow(arena, envelope.seat, on_parent_death).map_err(unready)?;
         }
         let order: Order = handoff::unpack(&envelope.order).map_err(unready)?;
         let page = Page::attach(order.page, order.argument_len)
@@ -249,10 +253,9 @@ pub(crate) fn prepare_in_zygote() -> Result<(), OsError> {
     process::thread_id();
     // Finds the system's clock.
     Deadline::now();
-    // Twice: the second finds the stack of the first, which takes another way.
-    thread::rehearse()?;
-    thread::rehearse()?;
     panics::tell(note_panic);
+    // The first time, what it keeps for the thread is made known to the loader.
+    let _ = run_caught(|| ());
     // The program's load base is looked up at the first place.
     let _ = image::place_of(start_as_image as fn(OwnedFd) -> ! as *const ());
     fault::prepare(std::thread::panicking)?;

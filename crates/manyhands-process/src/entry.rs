@@ -159,22 +159,21 @@ fn clear_environment(task: &Task) {
     }
 }
 
-/// Changes the environment of a child that has one thread, and a keeper if `has_keeper`.
-pub(crate) fn change_environment(changes: &[Change], has_keeper: bool) -> Result<(), String> {
+/// Changes the environment of a child that has one thread.
+pub(crate) fn change_environment(changes: &[Change]) -> Result<(), String> {
     if changes.is_empty() {
         return Ok(());
     }
     // A fork of the zygote has no others; what the program's constructors start, it has not.
-    if start::thread_count() != Some(1 + usize::from(has_keeper)) {
+    if start::thread_count() != Some(1) {
         return Err("the environment cannot be changed beside other threads".to_owned());
     }
     for change in changes {
         match change {
             Change::Clear => {
                 for (name, _) in env::vars_os() {
-                    // SAFETY: changing the environment needs that no other thread reads it: there
-                    // is this one, and the keeper, which reads it at most by the standard library,
-                    // when it starts a thread: that is under the library's lock.
+                    // SAFETY: changing the environment needs that no other thread reads it: this is
+                    // the only one.
                     unsafe { env::remove_var(name) };
                 }
             }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use manyhands_os::descriptor::{receive_whole, send};
 use manyhands_os::image;
 use manyhands_shm::Region;
-use manyhands_shm::arena::Seat;
+use manyhands_shm::arena::{Participant, Seat};
 use manyhands_shm::handoff;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -102,8 +102,13 @@ pub(crate) fn resolve(code: Code, library: Option<&Path>) -> Result<Trampoline, 
 /// What a zygote is told.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ZygoteRequest {
-    /// First, with the descriptors of the arena and of the record of its forks.
-    Preload(Vec<Preload>),
+    /// First, with the descriptors of the arena, of the page that both share, and of the lifeline of
+    /// its forks.
+    Preload {
+        functions: Vec<Preload>,
+        /// Whose zygote it is.
+        parent: Participant,
+    },
     /// Then, any number of times, with the socket that the order for the fork will come in: the fork
     /// sits down here.
     Fork(Seat),

@@ -1,11 +1,12 @@
 //! What becomes of a process whose parent has died.
 
-use std::sync::OnceLock;
+use std::io::PipeReader;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use manyhands_os::process::Pidfd;
-use manyhands_os::{Deadline, signals};
+use manyhands_os::{Deadline, OsError, lifeline, setup, signals};
 use manyhands_shm::ArenaError;
 use manyhands_shm::arena::{self, Arena, Seat};
 use serde::{Deserialize, Serialize};
@@ -33,20 +34,34 @@ pub enum OnParentDeath {
 /// How long this process may go on without its parent; not at all if not chosen.
 static GRACE: OnceLock<Duration> = OnceLock::new();
 
-/// Has this member of the family end when its parent has died: at once as long as nothing else is
-/// [chosen](choose).
-pub(crate) fn follow(arena: &Arena, seat: Seat) -> Result<(), ArenaError> {
-    arena.follow(seat, Some(end))
+/// What kills a fork that is left to its parent's zygote, if that is dead too.
+static LIFELINE: Mutex<Option<PipeReader>> = Mutex::new(None);
+
+/// Leaves it to the parent's zygote to kill this fork when its parent has died, and to the kernel when that
+/// closes the parent's files: a zygote that was killed kills nobody. For both the parent must live when
+/// this fork has its seat.
+pub(crate) fn leave_to_zygote(lifeline: PipeReader) -> Result<(), OsError> {
+    // A zygote without standard streams may have it under the number of one.
+    let lifeline = PipeReader::from(setup::above_streams(lifeline.into())?);
+    lifeline::die_with_writer(&lifeline)?;
+    *LIFELINE.lock().unwrap_or_else(PoisonError::into_inner) = Some(lifeline);
+    Ok(())
 }
 
-/// Chooses how this process ends when its parent has died.
-pub(crate) fn choose(on_parent_death: OnParentDeath) {
-    match on_parent_death {
-        OnParentDeath::Kill => {}
-        OnParentDeath::Terminate { grace } => {
-            GRACE.get_or_init(|| grace);
-        }
+/// Has this process end by itself when its parent has died, by a thread that watches the parent.
+pub(crate) fn follow(
+    arena: &Arena,
+    seat: Seat,
+    on_parent_death: OnParentDeath,
+) -> Result<(), ArenaError> {
+    if let OnParentDeath::Terminate { grace } = on_parent_death {
+        GRACE.get_or_init(|| grace);
     }
+    arena.follow(seat, Some(end))?;
+    let mut lifeline = LIFELINE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Nobody else may end it before its time.
+    *lifeline = None;
+    Ok(())
 }
 
 /// Called by the keeper when the parent has died.

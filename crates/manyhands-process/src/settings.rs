@@ -106,14 +106,10 @@ pub(crate) struct Settings {
 const STREAMS: [Stream; 3] = [Stream::Input, Stream::Output, Stream::Error];
 
 impl Settings {
-    /// Sets all in the calling process, which has one thread, and a keeper if `has_keeper`. Takes the
-    /// descriptors of the streams out of those that came, and returns the others.
-    pub(crate) fn apply(
-        self,
-        descriptors: Vec<OwnedFd>,
-        has_keeper: bool,
-    ) -> Result<Vec<OwnedFd>, String> {
-        entry::change_environment(&self.environment, has_keeper)?;
+    /// Sets all in the calling process, which has one thread. Takes the descriptors of the streams out of
+    /// those that came, and returns the others.
+    pub(crate) fn apply(self, descriptors: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, String> {
+        entry::change_environment(&self.environment)?;
         let rest = replace_streams(self.streams, descriptors)?;
         if let Some(directory) = self.directory {
             std::env::set_current_dir(&directory)

@@ -93,7 +93,7 @@ fn kill_forks(kills: &AtomicU32, most: u32) {
         let Some(pidfd) = fork.and_then(|pid| Pidfd::open(pid).ok()) else {
             continue;
         };
-        let delay = Duration::from_micros(numbers.below(400));
+        let delay = Duration::from_micros(numbers.below(800));
         while begin.elapsed() < delay {
             spin_loop();
         }

@@ -1,7 +1,7 @@
 //! How long a family outlives its first process, whatever that dies of and whatever they do.
 //!
 //! The first process is this test program, started again by its name: nothing of this library is its
-//! parent, so nobody but its children's keepers sees to their end. Times are printed.
+//! parent, so nobody but its zygote, its children's keepers and the kernel sees to their end. Times are printed.
 
 use std::env;
 use std::hint::black_box;
@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 const METHODS: [StartMethod; 2] = [StartMethod::Exec, StartMethod::Zygote];
 const ENDS: [&str; 3] = ["exit", "abort", "kill"];
+/// It aborts, and its zygote was killed before; nobody has its place, or another one.
+const WITHOUT_ZYGOTE: [&str; 2] = ["alone", "replaced"];
 const ROUNDS: usize = 5;
 /// What is asked of any machine, however loaded; the figures that are printed are smaller.
 const MOST: Duration = Duration::from_secs(2);
@@ -88,8 +90,22 @@ fn first(how: &str, by_exec: bool) -> ! {
     match how {
         "exit" => std::process::exit(0),
         "abort" => std::process::abort(),
+        "alone" => kill_zygote(),
+        "replaced" => {
+            kill_zygote();
+            let mut next = builder.spawn(|| (), ()).expect("another one forks it");
+            next.join().expect("it ends well");
+        }
         _ => wait_for_ever(),
     }
+    std::process::abort()
+}
+
+fn kill_zygote() {
+    const SIGKILL: i32 = 9;
+    let zygote = Pidfd::open(Zygote::id().expect("there is one")).expect("it runs");
+    zygote.signal(SIGKILL).expect("it is ours");
+    assert!(zygote.wait_end(Deadline::NEVER).expect("poll"));
 }
 
 /// Starts a first process, and waits until its whole family is there.
@@ -147,13 +163,13 @@ fn family_is_gone_soon_after_its_first_process() {
         let (how, by_exec) = first_of.split_once(' ').expect("both");
         first(how, by_exec == "true");
     }
-    for method in METHODS {
-        for how in ENDS {
-            let mut times: Vec<Duration> = (0..ROUNDS).map(|_| outlived(how, method)).collect();
-            times.sort_unstable();
-            let (median, most) = (times[ROUNDS / 2], times[ROUNDS - 1]);
-            println!("{method:?}, {how}: median {median:?}, most {most:?}");
-            assert!(most < MOST, "{method:?}, {how}: {most:?}");
-        }
+    let ends = METHODS.map(|method| ENDS.map(|how| (method, how)));
+    let without = WITHOUT_ZYGOTE.map(|how| (StartMethod::Zygote, how));
+    for (method, how) in ends.into_iter().flatten().chain(without) {
+        let mut times: Vec<Duration> = (0..ROUNDS).map(|_| outlived(how, method)).collect();
+        times.sort_unstable();
+        let (median, most) = (times[ROUNDS / 2], times[ROUNDS - 1]);
+        println!("{method:?}, {how}: median {median:?}, most {most:?}");
+        assert!(most < MOST, "{method:?}, {how}: {most:?}");
     }
 }

@@ -1,16 +1,15 @@
 #![doc = include_str!("README.md")]
 
+mod record;
 pub(crate) mod server;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use manyhands_os::descriptor::poll_readable;
-use manyhands_os::memory::{Map, Memfd};
 use manyhands_os::process::{Identity, Pidfd};
 use manyhands_os::{Deadline, OsError};
 use manyhands_shm::arena::{self, Seat};
@@ -23,6 +22,7 @@ use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
 use crate::message::{self, Preload, TellError, ZygoteReply, ZygoteRequest};
 use crate::spawn::MakeError;
+use record::Record;
 
 /// This process's zygote; see [`StartMethod::Zygote`](crate::StartMethod::Zygote).
 #[derive(Debug)]
@@ -32,9 +32,7 @@ pub struct Zygote {
     pid: u32,
     /// What its children inherit from it and must have from us.
     surroundings: u64,
-    /// Where the system writes the id of its last fork, in one step with the fork; zero after the
-    /// request.
-    record: Map,
+    record: Record,
     /// The fork that it was asked for, and that nobody has taken.
     asked: Option<Asked>,
 }
@@ -77,9 +75,6 @@ enum AskError {
 const SIGKILL: i32 = 9;
 const ESRCH: i32 = 3;
 
-/// The bytes of the record's file.
-const RECORD: u64 = 4096;
-
 impl From<TellError> for AskError {
     fn from(error: TellError) -> Self {
         match error.is_hang_up() {
@@ -108,12 +103,15 @@ struct Client {
     zygote: Option<Zygote>,
     preloads: Vec<Code>,
     has_started: bool,
+    /// Kills the children when this process ends; one for all zygotes.
+    lifeline: Option<(PipeReader, PipeWriter)>,
 }
 
 static CLIENT: Mutex<Client> = Mutex::new(Client {
     zygote: None,
     preloads: Vec::new(),
     has_started: false,
+    lifeline: None,
 });
 
 fn client() -> MutexGuard<'static, Client> {
@@ -189,12 +187,14 @@ impl Zygote {
         client().zygote.as_ref()?.unreceived()
     }
 
-    fn start(preloads: &[Code], deadline: Deadline) -> Result<Self, MakeError> {
+    fn start(
+        preloads: &[Code],
+        lifeline: &PipeReader,
+        deadline: Deadline,
+    ) -> Result<Self, MakeError> {
         let arena = arena::family().map_err(SpawnError::from)?;
         let (socket, theirs) = entry::socket_pair()?;
-        let file = Memfd::create("manyhands-zygote", RECORD)?;
-        file.reserve(0, RECORD).map_err(|_| no_record())?;
-        let record = Map::shared(&file)?;
+        let (record, file) = Record::create()?;
         let surroundings = surroundings();
         let pid = entry::start_image(Role::Zygote, theirs.as_fd(), &[])?;
         drop(theirs);
@@ -207,8 +207,11 @@ impl Zygote {
             asked: None,
         };
         let preloads = preloads.iter().copied().map(Preload::of).collect();
-        let request = ZygoteRequest::Preload(preloads);
-        let descriptors = [arena.as_fd(), file.as_fd()];
+        let request = ZygoteRequest::Preload {
+            functions: preloads,
+            parent: arena.me(),
+        };
+        let descriptors = [arena.as_fd(), file.as_fd(), lifeline.as_fd()];
         let told = message::tell(zygote.socket.as_fd(), &request, &descriptors);
         let answered = told
             .map_err(AskError::from)
@@ -237,8 +240,7 @@ impl Zygote {
         let (socket, theirs) = entry::socket_pair().map_err(refused)?;
         let arena = arena::family().map_err(refused)?;
         let seat = arena.reserve_seat().map_err(refused)?;
-        // Relaxed: the message comes behind.
-        self.record.word().store(0, Relaxed);
+        self.record.clear();
         let request = ZygoteRequest::Fork(seat);
         let told = message::tell(self.socket.as_fd(), &request, &[theirs.as_fd()]);
         self.asked = Some(Asked {
@@ -247,7 +249,10 @@ impl Zygote {
             pid: None,
         });
         match told {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                self.record.ring();
+                Ok(false)
+            }
             // Nothing is on its way, so nobody may wait for it.
             Err(error) => {
                 self.leave_unreceived();
@@ -323,9 +328,7 @@ impl Zygote {
 
     /// The fork that is on its way.
     fn unreceived(&self) -> Option<u32> {
-        // Relaxed: the number stands for itself.
-        let pid = self.record.word().load(Relaxed);
-        (self.asked.is_some() && pid != 0).then_some(pid)
+        self.asked.as_ref().and_then(|_| self.record.last())
     }
 
     /// It has ended, or is about to: takes its status.
@@ -415,14 +418,20 @@ fn leave(pidfd: Pidfd, seat: Seat) {
 
 /// Takes the process that was forked ahead; starts the zygote if need be.
 pub(crate) fn take(deadline: Deadline) -> Result<Spare, MakeError> {
-    let mut client = client();
+    let client = &mut *client();
     client.has_started = true;
     if let Some(unfit) = client.zygote.take_if(|zygote| !zygote.is_fit()) {
         unfit.end();
     }
     let mut zygote = match client.zygote.take() {
         Some(zygote) => zygote,
-        None => Zygote::start(&client.preloads, deadline)?,
+        None => {
+            let lifeline = match &client.lifeline {
+                Some(lifeline) => lifeline,
+                None => client.lifeline.insert(new_lifeline()?),
+            };
+            Zygote::start(&client.preloads, &lifeline.0, deadline)?
+        }
     };
     let outcome = zygote.receive(deadline);
     match outcome {
@@ -464,9 +473,8 @@ fn lives(seat: Seat) -> bool {
     seat.participant().life().is_some_and(LifeWord::is_alive)
 }
 
-fn no_record() -> SpawnError {
-    let full = io::Error::from(io::ErrorKind::OutOfMemory);
-    OsError::new("fallocate", full).into()
+fn new_lifeline() -> Result<(PipeReader, PipeWriter), OsError> {
+    io::pipe().map_err(|e| OsError::new("pipe2", e))
 }
 
 /// A hash of the environment and the working directory, which a fork of the zygote has from the

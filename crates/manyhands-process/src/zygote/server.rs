@@ -1,47 +1,91 @@
-//! The zygote's own life: preload, then fork on demand until the parent is gone.
+//! The zygote's own life: preload, then fork on demand until the parent is gone, and end its children.
 
-use std::io::{self, Write};
+use std::io::{self, PipeReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use manyhands_os::memory::{Map, Memfd};
-use manyhands_os::start::{self, Fork};
+use manyhands_os::OsError;
+use manyhands_os::lifeline;
+use manyhands_os::memory::Memfd;
+use manyhands_os::start::{self, Fork, InterruptAction};
 use manyhands_shm::arena;
 
 use crate::child;
 use crate::message::{self, Preload, ZygoteReply, ZygoteRequest};
 use crate::panics::run_caught;
+use crate::zygote::record::Record;
 
-/// Serves until the parent closes the socket, by ending if not before.
+/// Serves until the parent ends, and ends its children then.
 pub(crate) fn main(socket: OwnedFd) -> ! {
     // An interrupt from the keyboard is for the parent and its children.
     let interrupts = start::ignore_interrupts();
-    let Some((ZygoteRequest::Preload(preloads), descriptors)) = message::hear(socket.as_fd())
+    let Some((ZygoteRequest::Preload { functions, parent }, descriptors)) =
+        message::hear(socket.as_fd())
     else {
         start::exit_at_once(0);
     };
-    let (ready, record) = match preload(preloads, descriptors) {
-        Ok(record) => (ZygoteReply::Ready, Some(record)),
+    let (ready, shared) = match preload(functions, descriptors) {
+        Ok(shared) => (ZygoteReply::Ready, Some(shared)),
         Err(reason) => (ZygoteReply::PreloadFailed(reason), None),
     };
     let told = message::tell(socket.as_fd(), &ready, &[]);
-    let (Some(record), Ok(())) = (record, told) else {
+    let (Some((record, lifeline)), Ok(())) = (shared, told) else {
         start::exit_at_once(0);
     };
-    // A parent that is gone, or that needs no zygote any more, closes the socket.
-    while let Some((ZygoteRequest::Fork(seat), descriptors)) = message::hear(socket.as_fd()) {
-        let Some(of_fork) = descriptors.into_iter().next() else {
-            break;
+    let mut zygote = Server {
+        socket,
+        record,
+        next_lifeline: lifeline::reopen(lifeline.as_fd()),
+        lifeline,
+        interrupts,
+    };
+    let mut served = 0;
+    loop {
+        if zygote.record.has_request(served) {
+            zygote = zygote.serve();
+            served = served.wrapping_add(1);
+        } else if !arena::watch_parent(zygote.record.watch(served), parent) {
+            arena::end_children(parent);
+            start::exit_at_once(0);
+        }
+    }
+}
+
+/// A zygote that is ready.
+struct Server {
+    socket: OwnedFd,
+    record: Record,
+    lifeline: PipeReader,
+    /// That of the next fork, which does not wait for it then.
+    next_lifeline: Result<PipeReader, OsError>,
+    interrupts: InterruptAction,
+}
+
+impl Server {
+    /// Does what was requested. When that makes no sense, or there is no room for what came with it, it ends: the
+    /// parent starts another zygote, which finds the children.
+    fn serve(mut self) -> Self {
+        let Some((ZygoteRequest::Fork(seat), descriptors)) = message::hear(self.socket.as_fd())
+        else {
+            start::exit_at_once(0);
         };
-        // SAFETY: one thread only: this one is all that the program had when its constructor was
-        // called, and `preload` has checked that no function left another.
-        let reply = match unsafe { start::fork_sibling(record.word()) } {
-            Ok(Fork::New) => {
+        let Some(of_fork) = descriptors.into_iter().next() else {
+            start::exit_at_once(0);
+        };
+        let forked = self.next_lifeline.and_then(|lifeline| {
+            // SAFETY: one thread only: this one is all that the program had when its constructor was
+            // called, and `preload` has checked that no function left another.
+            let fork = unsafe { start::fork_sibling(self.record.forked()) };
+            Ok((fork?, lifeline))
+        });
+        let reply = match forked {
+            Ok((Fork::New, lifeline)) => {
                 // Before anything else: the parent must see the end of this socket when the zygote
                 // ends.
-                drop(socket);
-                child::start_as_fork(of_fork, interrupts, seat)
+                drop(self.socket);
+                drop(self.lifeline);
+                child::start_as_fork(of_fork, self.interrupts, seat, lifeline)
             }
-            Ok(Fork::Original { pid }) => ZygoteReply::Forked { pid },
+            Ok((Fork::Original { pid }, _)) => ZygoteReply::Forked { pid },
             Err(error) => ZygoteReply::Refused {
                 errno: error.source.raw_os_error().unwrap_or(0),
             },
@@ -49,13 +93,18 @@ pub(crate) fn main(socket: OwnedFd) -> ! {
         // The fork's own now: the parent must see its end there.
         drop(of_fork);
         // A parent that is gone shows at the next request.
-        let _ = message::tell(socket.as_fd(), &reply, &[]);
+        let _ = message::tell(self.socket.as_fd(), &reply, &[]);
+        self.next_lifeline = lifeline::reopen(self.lifeline.as_fd());
+        self
     }
-    start::exit_at_once(0)
 }
 
-/// Gets everything ready that is the same in all children; gives the record of forks.
-fn preload(preloads: Vec<Preload>, descriptors: Vec<OwnedFd>) -> Result<Map, String> {
+/// Gets everything ready that is the same in all children; gives the page that is shared with the parent,
+/// and the lifeline of forks.
+fn preload(
+    preloads: Vec<Preload>,
+    descriptors: Vec<OwnedFd>,
+) -> Result<(Record, PipeReader), String> {
     for preload in preloads {
         let function = preload.resolve()?;
         let arguments = [];
@@ -72,9 +121,10 @@ fn preload(preloads: Vec<Preload>, descriptors: Vec<OwnedFd>) -> Result<Map, Str
         Some(count) => return Err(format!("{} threads were left behind", count - 1)),
         None => return Err("/proc is not there to count threads".to_owned()),
     }
-    let [arena, record] = <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| "no arena came")?;
+    let [arena, record, lifeline] =
+        <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| "no arena came")?;
     arena::prepare(arena).map_err(|e| e.to_string())?;
     child::prepare_in_zygote().map_err(|e| e.to_string())?;
-    let record = Memfd::from_fd(record).map_err(|e| e.to_string())?;
-    Map::shared(&record).map_err(|e| e.to_string())
+    let record = Memfd::from_fd(record).and_then(|file| Record::attach(&file));
+    Ok((record.map_err(|e| e.to_string())?, lifeline.into()))
 }
