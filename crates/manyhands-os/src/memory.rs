@@ -15,12 +15,17 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::error::OsError;
 use crate::headroom;
+use crate::setup::above_streams;
 
 const SEALS: SealFlags = SealFlags::SHRINK
     .union(SealFlags::GROW)
     .union(SealFlags::SEAL);
 
 /// A memory file of fixed length, found by its descriptor only.
+///
+/// The descriptor never has the number of a standard stream, also in a process whose streams are closed:
+/// what is printed there would be written into the file, and who opens a stream would take the number, and
+/// have the pages of another file taken and given back.
 #[derive(Debug)]
 pub struct Memfd {
     fd: OwnedFd,
@@ -79,6 +84,7 @@ impl Memfd {
         check_file_size_limit(len)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = fs::memfd_create(name, flags).map_err(|e| OsError::new("memfd_create", e))?;
+        let fd = above_streams(fd)?;
         fs::ftruncate(&fd, len).map_err(|e| OsError::new("ftruncate", e))?;
         Ok(Self { fd, len })
     }
@@ -100,7 +106,7 @@ impl Memfd {
         }
         let stat = fs::fstat(&fd).map_err(|e| OsError::new("fstat", e))?;
         Ok(Self {
-            fd,
+            fd: above_streams(fd)?,
             len: stat.st_size as u64,
         })
     }
