@@ -154,6 +154,35 @@ fn refused_value_leaves_the_bytes_as_they_were_and_says_why() {
     assert_eq!(bytes, [1, 2, 3, 9]);
 }
 
+/// Packs two parcels of its own, one with a handle and one without, between two handles.
+struct Nesting(Region);
+
+impl Serialize for Nesting {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeTuple;
+        let mut tuple = serializer.serialize_tuple(2)?;
+        tuple.serialize_element(&self.0)?;
+        let with = pack(&(&self.0, &self.0)).expect("packable");
+        let without = pack(&1_u8).expect("packable");
+        assert_eq!((with.holds.len(), without.holds.len()), (2, 0));
+        tuple.serialize_element(&self.0)?;
+        tuple.end()
+    }
+}
+
+#[test]
+fn parcel_inside_of_another_keeps_what_is_its_own() {
+    let arena = root(1 << 20);
+    let region = Region::new_in(arena, 64).expect("room");
+    let parcel = pack(&(Nesting(region.clone()), &region)).expect("packable");
+    assert_eq!(parcel.holds.len(), 3);
+    // First no holds, then the inner ones.
+    let outer = pack(&(0_u8, Nesting(region.clone()))).expect("packable");
+    assert_eq!(outer.holds.len(), 2);
+    drop((parcel, outer, region));
+    assert_eq!(in_use(arena), (0, 0, 0));
+}
+
 /// Panics while it is serialized.
 struct Panicking;
 
