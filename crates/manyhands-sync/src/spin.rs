@@ -31,6 +31,9 @@ const LEAST: u32 = 20;
 const FIRST: u32 = 10 * LEAST;
 /// A sleep as short as this might have been better spent looking.
 const SHORT_SLEEP: Duration = Duration::from_micros(80);
+/// Pauses before the first look. Each look takes the cache line away from whoever is about to write it, so
+/// in a stream of messages several are there at the first look, if it comes a little later.
+const PAUSES: u32 = 4;
 /// So many looks in vain, and it is left.
 const TRIES: u32 = 8;
 /// So many waits later it is tried again.
@@ -90,6 +93,9 @@ impl Spin {
         } else {
             LEAST.min(limit)
         };
+        for _ in 0..PAUSES.min(limit) {
+            spin_loop();
+        }
         for _ in 0..rounds {
             if ready() {
                 self.learn(budget, 0);
