@@ -18,9 +18,7 @@ use crate::page::Page;
 pub(crate) struct Abandoned {
     pub(crate) pidfd: Arc<Pidfd>,
     /// A zygote has none.
-    pub(crate) seat: Option<Seat>,
-    /// A process that was sent no order has none.
-    pub(crate) page: Option<Page>,
+    pub(crate) place: Option<Place>,
 }
 
 /// A child's seat and page.
@@ -71,10 +69,8 @@ pub(crate) fn sweep() {
         // It has ended, so this does not wait; the status interests nobody.
         let _ = process.pidfd.wait(Deadline::now());
         active_children::leave(&process.pidfd);
-        if let Some(seat) = process.seat {
-            release(seat);
+        if let Some(place) = process.place {
+            place.clean();
         }
-        // A report that nobody took.
-        drop(process.page.and_then(|page| page.words().accept()));
     }
 }

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
 use manyhands_os::start::InterruptAction;
-use manyhands_os::{Deadline, OsError, fault, image, process, setup, start};
+use manyhands_os::{Deadline, OsError, fault, image, process, start};
 use manyhands_shm::ArenaError;
-use manyhands_shm::arena::{self, Arena, Participant, Seat};
+use manyhands_shm::arena::{self, Arena, Block, Seat};
 use manyhands_shm::handoff::{self, Parcel};
 
 use crate::active_threads::in_main_thread;
@@ -18,10 +18,11 @@ use crate::current_process::ParentProcess;
 use crate::entry::{self, LOST};
 use crate::inherited;
 use crate::logs;
-use crate::message::{self, Envelope, Order, Preload, Refusal, Reply};
+use crate::message::{self, Berth, Order, Preload, Refusal};
 use crate::orphan::{self, OnParentDeath};
-use crate::page::{Kind, Page, copy_into};
+use crate::page::{Kind, Page, Stage, bytes_of, copy_into};
 use crate::panics::{self, Panic, run_caught};
+use crate::zygote::passage;
 
 /// The exit code of a process whose function panicked, as Rust's runtime has it.
 const PANICKED: i32 = 101;
@@ -51,108 +52,144 @@ pub(crate) fn first_thread_name() -> Option<&'static str> {
     NAME.get().filter(|_| in_main_thread()).map(String::as_str)
 }
 
-/// The life of a fork of the zygote, which gets ready as far as it can, and waits for its order.
+/// The life of a fork of the zygote, which gets ready as far as it can, and waits for its order, whose
+/// `descriptors` come in a socket.
 pub(crate) fn start_as_fork(
-    socket: OwnedFd,
+    descriptors: OwnedFd,
     interrupts: InterruptAction,
-    seat: Seat,
+    berth: &[u8],
     lifeline: PipeReader,
 ) -> ! {
+    let Ok(berth) = handoff::unpack::<Berth>(berth) else {
+        start::exit_at_once(LOST);
+    };
     let bound = orphan::leave_to_zygote(lifeline).map_err(unready);
-    let joined = arena::join_here(seat).and_then(|arena| {
-        arena.check_parent(seat)?;
+    let joined = arena::join_here(berth.seat).and_then(|arena| {
+        arena.check_parent(berth.seat)?;
         Ok(arena)
     });
-    if let Err(ArenaError::SeatGone { .. } | ArenaError::ParentGone { .. }) = joined {
+    let child = match joined {
+        Ok(arena) => Child::at(&berth, arena),
         // Nobody waits for it, and nobody would end it.
-        start::exit_at_once(0);
-    }
-    let joined = bound.and_then(|()| joined.map_err(unready));
-    // The parent needs no further child, or is gone.
-    let Some((envelope, descriptors)) = message::hear_order(socket.as_fd()) else {
-        start::exit_at_once(0);
+        Err(ArenaError::SeatGone { .. } | ArenaError::ParentGone { .. }) => start::exit_at_once(0),
+        Err(_) => None,
     };
+    let Some(child) = child else {
+        start::exit_at_once(LOST);
+    };
+    let order = child.wait_order();
     interrupts.restore();
-    main(socket, envelope, descriptors, Some(joined))
+    child.obey(order, true, |count| {
+        bound?;
+        passage::receive(descriptors, berth.seat, count).map_err(unready)
+    })
 }
 
-/// The life of a fresh image, with its order in the socket, and the arena behind what comes with it.
+/// The life of a fresh image, which is told its berth in the socket, with the arena and the descriptors of its order.
 pub(crate) fn start_as_image(socket: OwnedFd) -> ! {
-    let Some((envelope, mut descriptors)) = message::hear_order(socket.as_fd()) else {
+    let Some((berth, mut descriptors)) = message::hear::<Berth>(socket.as_fd()) else {
         start::exit_at_once(LOST);
     };
     let arena = descriptors.pop().ok_or_else(|| unready("no arena came"));
-    match arena.and_then(|arena| arena::prepare(arena).map_err(unready)) {
-        Ok(()) => main(socket, envelope, descriptors, None),
-        Err(refusal) => refuse(&socket, refusal),
-    }
-}
-
-/// Does what is ordered, hands the result over, and exits.
-fn main(
-    socket: OwnedFd,
-    envelope: Option<Envelope>,
-    descriptors: Vec<OwnedFd>,
-    joined: Option<Result<&'static Arena, Refusal>>,
-) -> ! {
-    // A zygote without standard streams may have made it under the number of one.
-    let Ok(socket) = setup::above_streams(socket) else {
-        start::exit_at_once(LOST);
-    };
-    let envelope = envelope.ok_or_else(|| unready("what came is no order"));
-    let ready = envelope.and_then(|envelope| {
-        let joined = joined.transpose()?;
-        Ready::prepare(envelope, descriptors, joined)
+    let child = arena.and_then(|arena| {
+        arena::prepare(arena).map_err(unready)?;
+        // This thread ends with the process.
+        let arena = arena::join_here(berth.seat).map_err(unready)?;
+        Child::at(&berth, arena).ok_or_else(|| unready("the page is too short"))
     });
-    match ready {
-        Ok(ready) => ready.run(socket),
-        Err(refusal) => refuse(&socket, refusal),
+    match child {
+        Ok(child) => {
+            // The parent looks at the page from now on.
+            drop(socket);
+            child.obey(child.wait_order(), false, |_| Ok(descriptors))
+        }
+        Err(refusal) => {
+            let told = message::tell(socket.as_fd(), &refusal, &[]);
+            start::exit_at_once(if told.is_ok() { FAILED } else { LOST })
+        }
     }
 }
 
-fn refuse(socket: &OwnedFd, refusal: Refusal) -> ! {
-    let told = message::tell(socket.as_fd(), &Reply::Refused(refusal), &[]);
-    start::exit_at_once(if told.is_ok() { FAILED } else { LOST })
-}
-
-/// A child that is ready to run its function.
-struct Ready {
+/// A process that sits at its berth.
+#[derive(Clone, Copy)]
+struct Child {
+    seat: Seat,
     page: &'static Page,
-    parent: Participant,
     arena: &'static Arena,
-    function: Trampoline,
 }
 
-impl Ready {
-    /// In a process that has `joined` its family, or will first.
+impl Child {
+    fn at(berth: &Berth, arena: &'static Arena) -> Option<Self> {
+        let page = berth.page()?.leak();
+        page.words().come(Stage::Seated);
+        Some(Self {
+            seat: berth.seat,
+            page,
+            arena,
+        })
+    }
+
+    /// Waits for the order; ends when there will be none.
+    fn wait_order(&self) -> Block {
+        let order = self.page.words().wait_order();
+        order.unwrap_or_else(|| start::exit_at_once(0))
+    }
+
+    /// Does what is ordered, hands the result over, and exits. `given` gets the descriptors that come with
+    /// the order, so many.
+    fn obey(
+        &self,
+        order: Block,
+        is_fork: bool,
+        given: impl FnOnce(usize) -> Result<Vec<OwnedFd>, Refusal>,
+    ) -> ! {
+        let bytes = bytes_of(&order);
+        drop(order);
+        let ready = Order::split(&bytes).ok_or_else(|| unready("what came is no order"));
+        let ready = ready.and_then(|(order, arguments)| {
+            let order = handoff::unpack(order).map_err(unready)?;
+            Ok((self.prepare(order, is_fork, given)?, arguments))
+        });
+        match ready {
+            Ok((function, arguments)) => self.run(function, arguments),
+            Err(refusal) => self.refuse(&refusal),
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> ! {
+        let parcel = handoff::pack(refusal).expect("texts can always be packed");
+        self.report(Kind::Refused, &parcel);
+        start::exit_at_once(FAILED)
+    }
+
+    /// Gets ready to run the function.
     fn prepare(
-        envelope: Envelope,
-        descriptors: Vec<OwnedFd>,
-        joined: Option<&'static Arena>,
-    ) -> Result<Self, Refusal> {
-        let (arena, is_fork) = match joined {
-            Some(arena) => (arena, true),
-            // This thread ends with the process.
-            None => (arena::join_here(envelope.seat).map_err(unready)?, false),
-        };
-        let on_parent_death = envelope.settings.on_parent_death;
-        let on_interrupt = envelope.settings.on_interrupt;
-        let log_level = envelope.settings.log_level;
-        let mut descriptors = envelope.settings.apply(descriptors).map_err(unready)?;
+        &self,
+        order: Order,
+        is_fork: bool,
+        given: impl FnOnce(usize) -> Result<Vec<OwnedFd>, Refusal>,
+    ) -> Result<Trampoline, Refusal> {
+        let words = self.page.words();
+        let descriptors = given(order.descriptors)?;
+        match order.descriptors {
+            // Nobody waits for it.
+            0 => words.pass(Stage::Ordered),
+            _ => words.come(Stage::Ordered),
+        }
+        let on_parent_death = order.settings.on_parent_death;
+        let on_interrupt = order.settings.on_interrupt;
+        let log_level = order.settings.log_level;
+        let mut descriptors = order.settings.apply(descriptors).map_err(unready)?;
         let logs = match log_level {
             Some(level) if !descriptors.is_empty() => Some((descriptors.remove(0), level)),
             _ => None,
         };
         inherited::keep(descriptors);
         if !(is_fork && on_parent_death == OnParentDeath::Kill) {
-            orphan::follow(arena, envelope.seat, on_parent_death).map_err(unready)?;
+            orphan::follow(self.arena, self.seat, on_parent_death).map_err(unready)?;
         }
-        let order: Order = handoff::unpack(&envelope.order).map_err(unready)?;
-        let page = Page::attach(order.page, order.argument_len)
-            .ok_or_else(|| unready("the page is too short"))?
-            .leak();
-        watch_faults(page)?;
-        let interrupts = on_interrupt.apply(&page.words().interrupt);
+        watch_faults(self.page)?;
+        let interrupts = on_interrupt.apply(&words.interrupt);
         interrupts.map_err(unready)?;
         if let Some(name) = &order.name {
             start::name_this_thread(name);
@@ -162,41 +199,30 @@ impl Ready {
         let function = message::resolve(order.code, order.library.as_deref())
             .map_err(Refusal::BuildMismatch)?;
         if let Some((socket, level)) = logs {
-            logs::install(socket, level, page).map_err(unready)?;
+            logs::install(socket, level, self.page).map_err(unready)?;
         }
         if let Some(initializer) = &order.initializer {
             initialize(initializer)?;
         }
         order.limits.apply().map_err(unready)?;
-        Ok(Self {
-            page,
-            parent: envelope.seat.parent(),
-            arena,
-            function,
-        })
+        Ok(function)
     }
 
-    fn run(self, socket: OwnedFd) -> ! {
-        // A private copy: what lies in the page is empty for whoever looks later.
-        let arguments = self.page.arguments();
-        let mut socket = Some(socket);
+    fn run(&self, function: Trampoline, arguments: &[u8]) -> ! {
+        let mut is_running = false;
         let mut unpacked = || {
-            if let Some(socket) = socket.take() {
-                let _ = message::tell(socket.as_fd(), &Reply::Running, &[]);
-                entry::set_running();
-            }
+            is_running = true;
+            self.page.words().come(Stage::Running);
+            entry::set_running();
         };
-        let outcome = run_caught(|| {
-            self.function
-                .call_watched(&mut (), &arguments, &mut unpacked)
-        });
-        match (outcome, socket) {
+        let outcome = run_caught(|| function.call_watched(&mut (), arguments, &mut unpacked));
+        match (outcome, is_running) {
             // It did not get as far as the function.
-            (Ok(Err(e)), Some(socket)) => refuse(&socket, Refusal::Undecodable(e.to_string())),
-            (Err(panic), Some(socket)) => refuse(&socket, Refusal::Panicked(panic)),
+            (Ok(Err(e)), false) => self.refuse(&Refusal::Undecodable(e.to_string())),
+            (Err(panic), false) => self.refuse(&Refusal::Panicked(panic)),
             (Ok(Ok(value)), _) => self.finish(Kind::Value, &value, 0),
-            (Err(panic), None) => self.finish_panicked(&panic),
-            (Ok(Err(error)), None) => self.finish_unencodable(&error),
+            (Err(panic), true) => self.finish_panicked(&panic),
+            (Ok(Err(error)), true) => self.finish_unencodable(&error),
         }
     }
 
@@ -215,22 +241,26 @@ impl Ready {
     fn finish(&self, kind: Kind, parcel: &Parcel, code: i32) -> ! {
         // What was printed comes before the report, as the caller expects.
         let _ = io::stdout().flush();
+        self.report(kind, parcel);
+        // Handles in the result are alive until the parent has its own.
+        if !parcel.holds.is_empty() {
+            self.page.words().wait_taken();
+        }
+        std::process::exit(code)
+    }
+
+    fn report(&self, kind: Kind, parcel: &Parcel) {
         let words = self.page.words();
         match self.arena.allocate(parcel.bytes.len()) {
             Ok(block) => {
-                copy_into(&block, &parcel.bytes);
+                copy_into(&block, &[&parcel.bytes]);
                 // A parent that is gone ends this process too.
-                let _ = words.report(kind, block, self.parent);
+                let _ = words.report(kind, block, self.seat.parent());
             }
             Err(_) => words.tell(Kind::NoSpace {
                 len: parcel.bytes.len() as u64,
             }),
         }
-        // Handles in the result are alive until the parent has its own.
-        if !parcel.holds.is_empty() {
-            words.wait_taken();
-        }
-        std::process::exit(code)
     }
 }
 

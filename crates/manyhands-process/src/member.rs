@@ -181,7 +181,12 @@ impl Member {
         if state.report.is_some() {
             return;
         }
-        let Some(kind) = self.words().reported() else {
+        // What is refused is for whoever starts it.
+        let reported = self
+            .words()
+            .reported()
+            .filter(|kind| *kind != Kind::Refused);
+        let Some(kind) = reported else {
             return;
         };
         state.report = Some(match (kind, self.words().accept()) {
@@ -193,7 +198,7 @@ impl Member {
                 Report::Unencodable(reason)
             }
             // A report without its block: the child was killed between the two. It is a death.
-            (_, None) => return,
+            (Kind::Refused, _) | (_, None) => return,
         });
     }
 
@@ -246,12 +251,8 @@ impl Drop for Member {
         if let Some(pidfd) = self.process.take()
             && !ended
         {
-            let Place { seat, page } = self.place.clone();
-            abandoned::leave(Abandoned {
-                pidfd,
-                seat: Some(seat),
-                page: Some(page),
-            });
+            let place = Some(self.place.clone());
+            abandoned::leave(Abandoned { pidfd, place });
         }
     }
 }

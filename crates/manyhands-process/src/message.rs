@@ -1,18 +1,16 @@
-//! What a parent, its zygote and a child in the making say to each other over sockets.
+//! What a parent, its zygote and a child in the making say to each other, encoded.
 //!
-//! A child finds its order in its socket; that of a fresh image comes with the arena's descriptor. The
-//! order has two layers: the seat can be read at once; the rest holds a handle to shared memory, which
-//! can be read only after the seat was taken.
+//! A child is told its *berth* first: the seat that it sits down in, and the page that it waits at. Its order
+//! comes there.
 
-use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use manyhands_os::descriptor::{receive_whole, send};
 use manyhands_os::image;
-use manyhands_shm::Region;
-use manyhands_shm::arena::{Participant, Seat};
+use manyhands_shm::arena::{self, Block, Participant, Seat};
 use manyhands_shm::handoff;
+use manyhands_shm::{NoSpace, PackError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -20,27 +18,42 @@ use crate::code::{Code, Trampoline};
 use crate::current_process::ParentProcess;
 use crate::exit::SpawnError;
 use crate::limits::Limits;
+use crate::page::{Page, copy_into};
 use crate::panics::Panic;
 use crate::settings::Settings;
 
 /// No message is longer: paths and names are the only parts of open length.
 const LONGEST: usize = 16 << 10;
-/// No order is longer: it may hold an environment.
-const LONGEST_ORDER: usize = 160 << 10;
 
-/// The outer layer of an order.
+/// Where a child waits for its order.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Envelope {
+pub(crate) struct Berth {
     pub(crate) seat: Seat,
-    pub(crate) settings: Settings,
-    pub(crate) order: Vec<u8>,
+    /// The page, encoded: it can be read only after the seat was taken.
+    page: Vec<u8>,
 }
 
-/// What a child is to do.
+impl Berth {
+    /// Of the process that has this seat, or will have; it holds the page from now on.
+    pub(crate) fn new(seat: Seat, page: &Page) -> Result<Self, PackError> {
+        // Of a seat that is gone, the process is too, and shows it.
+        let _ = page.region().hold_for(seat.participant());
+        let page = handoff::pack(page.region())?.bytes;
+        Ok(Self { seat, page })
+    }
+
+    /// The page, for the process that has the seat.
+    pub(crate) fn page(&self) -> Option<Page> {
+        handoff::unpack(&self.page).ok().and_then(Page::attach)
+    }
+}
+
+/// What a child is to do; its arguments lie behind.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) page: Region,
-    pub(crate) argument_len: u64,
+    pub(crate) settings: Settings,
+    /// How many descriptors come with it.
+    pub(crate) descriptors: usize,
     pub(crate) code: Code,
     /// The library that holds the code; `None` for the program itself.
     pub(crate) library: Option<PathBuf>,
@@ -50,13 +63,23 @@ pub(crate) struct Order {
     pub(crate) initializer: Option<Preload>,
 }
 
-/// What a child tells before it runs its function.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Reply {
-    /// The arguments are unpacked.
-    Running,
-    /// It cannot do what it was ordered, and exits.
-    Refused(Refusal),
+const LENGTH: usize = size_of::<u64>();
+
+impl Order {
+    /// A block of this process with an encoded order and its arguments.
+    pub(crate) fn to_block(order: &[u8], arguments: &[u8]) -> Result<Block, NoSpace> {
+        let len = LENGTH + order.len() + arguments.len();
+        let block = arena::allocate(len)?;
+        let order_len = (order.len() as u64).to_ne_bytes();
+        copy_into(&block, &[&order_len, order, arguments]);
+        Ok(block)
+    }
+
+    /// The order and its arguments in the bytes of such a block.
+    pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+        let (len, rest) = bytes.split_first_chunk::<LENGTH>()?;
+        rest.split_at_checked(usize::try_from(u64::from_ne_bytes(*len)).ok()?)
+    }
 }
 
 /// Why a child cannot run its function.
@@ -99,19 +122,13 @@ pub(crate) fn resolve(code: Code, library: Option<&Path>) -> Result<Trampoline, 
     code.resolve().map_err(|e| e.to_string())
 }
 
-/// What a zygote is told.
+/// What a zygote is told first, with the descriptors of the arena, of the record that both share, of the
+/// lifeline of its forks, and of the socket in which their orders' descriptors come.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ZygoteRequest {
-    /// First, with the descriptors of the arena, of the page that both share, and of the lifeline of
-    /// its forks.
-    Preload {
-        functions: Vec<Preload>,
-        /// Whose zygote it is.
-        parent: Participant,
-    },
-    /// Then, any number of times, with the socket that the order for the fork will come in: the fork
-    /// sits down here.
-    Fork(Seat),
+pub(crate) struct ZygoteStart {
+    pub(crate) functions: Vec<Preload>,
+    /// Whose zygote it is.
+    pub(crate) parent: Participant,
 }
 
 /// What a zygote answers.
@@ -120,14 +137,8 @@ pub(crate) enum ZygoteReply {
     /// Everything was preloaded.
     Ready,
     PreloadFailed(String),
-    /// It has forked this one.
-    Forked {
-        pid: u32,
-    },
-    /// The system refused to fork, with this error number.
-    Refused {
-        errno: i32,
-    },
+    /// There is news in the record, for which its parent said that it waits.
+    News,
 }
 
 /// Sends one message; its receiver may be gone, which it will learn from the socket's end.
@@ -136,29 +147,10 @@ pub(crate) fn tell<T: Serialize>(
     message: &T,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), TellError> {
-    let bytes = encode_up_to(message, LONGEST)?;
-    send(socket, &bytes, descriptors).map_err(TellError::Os)
-}
-
-/// An order as it is sent, by [`send_order`].
-pub(crate) fn encode_order(envelope: &Envelope) -> Result<Vec<u8>, TellError> {
-    encode_up_to(envelope, LONGEST_ORDER)
-}
-
-/// Sends an order into a child's socket.
-pub(crate) fn send_order(
-    socket: BorrowedFd<'_>,
-    order: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> Result<(), TellError> {
-    send(socket, order, descriptors).map_err(TellError::Os)
-}
-
-fn encode_up_to<T: Serialize>(message: &T, longest: usize) -> Result<Vec<u8>, TellError> {
     let parcel = handoff::pack(message).map_err(|_| TellError::Unencodable)?;
-    match parcel.bytes.len() > longest {
+    match parcel.bytes.len() > LONGEST {
         true => Err(TellError::TooLong),
-        false => Ok(parcel.bytes),
+        false => send(socket, &parcel.bytes, descriptors).map_err(TellError::Os),
     }
 }
 
@@ -186,7 +178,7 @@ impl From<TellError> for SpawnError {
         match error {
             TellError::Os(source) => Self::Os(source),
             TellError::TooLong | TellError::Unencodable => Self::Setup {
-                reason: "its name, directory and environment are too long".to_owned(),
+                reason: "the names of what to preload are too long".to_owned(),
             },
         }
     }
@@ -197,29 +189,4 @@ pub(crate) fn hear<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> Option<(T, Ve
     let (bytes, descriptors) = receive_whole(socket, LONGEST).ok()?;
     let message = handoff::unpack(&bytes).ok()?;
     Some((message, descriptors))
-}
-
-/// Why no reply came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silence {
-    /// The child is gone, or makes no sense.
-    Ended,
-    /// The child is gone, and has not received its order: it lay in the socket when that was closed.
-    Unread,
-}
-
-/// Receives the reply of a child that was sent its order.
-pub(crate) fn hear_reply(socket: BorrowedFd<'_>) -> Result<Reply, Silence> {
-    match receive_whole(socket, LONGEST) {
-        Ok((bytes, _)) => handoff::unpack(&bytes).map_err(|_| Silence::Ended),
-        Err(error) if error.source.kind() == io::ErrorKind::ConnectionReset => Err(Silence::Unread),
-        Err(_) => Err(Silence::Ended),
-    }
-}
-
-/// Waits for an order, and for the descriptors that come with it; `None` at the socket's end. What
-/// came may be no order.
-pub(crate) fn hear_order(socket: BorrowedFd<'_>) -> Option<(Option<Envelope>, Vec<OwnedFd>)> {
-    let (bytes, descriptors) = receive_whole(socket, LONGEST_ORDER).ok()?;
-    (!bytes.is_empty()).then(|| (handoff::unpack(&bytes).ok(), descriptors))
 }

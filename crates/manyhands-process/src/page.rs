@@ -1,8 +1,8 @@
-//! The page that a process shares with its child: what both tell each other after the start.
+//! The page that a process shares with its child: all that both tell each other.
 //!
-//! It lies at the beginning of a region, with the encoded arguments behind. Each word has one
-//! writer. The region is held by both, so whoever dies first leaves it to the other; zeroed
-//! memory is a page of a child that has said nothing yet.
+//! It is there before the child, and waits with it for an order. Each word has one writer. The region is
+//! held by both, so whoever dies first leaves it to the other; zeroed memory is a page of a child that
+//! has not come yet, and has no order.
 
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -20,6 +20,12 @@ use crate::panics::Panic;
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Words {
+    /// Written by the child: how far it has come, as a [`Stage`]. A futex.
+    stage: AtomicU32,
+    /// Written by the parent: whether there is an order. A futex.
+    call: AtomicU32,
+    /// The block with the order's bytes.
+    order: AtomicU64,
     /// Written by the child: whether the report is there. A futex.
     report: AtomicU32,
     /// Written by the child before `report`: what kind of report.
@@ -38,12 +44,31 @@ pub(crate) struct Words {
     pub(crate) panic: PanicNote,
 }
 
+/// How far a child has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// It has not sat down yet.
+    Coming,
+    /// It sits, and waits for its order or looks at it.
+    Seated,
+    /// It has its order, and the descriptors that come with it.
+    Ordered,
+    /// It has its arguments.
+    Running,
+}
+
+/// The parent has given an order.
+const ORDERED: u32 = 1;
+/// The parent needs this child no more.
+const CANCELLED: u32 = 2;
+
 const REPORTED: u32 = 1;
 
 const KIND_VALUE: u32 = 1;
 const KIND_PANIC: u32 = 2;
 const KIND_UNENCODABLE: u32 = 3;
 const KIND_NO_SPACE: u32 = 4;
+const KIND_REFUSED: u32 = 5;
 
 /// The parent has unpacked the report, or nobody ever will.
 const TAKEN: u32 = 1;
@@ -59,49 +84,30 @@ pub(crate) enum Kind {
     Unencodable,
     /// No bytes, only their number.
     NoSpace { len: u64 },
+    /// Why it did not get as far as its function, encoded.
+    Refused,
 }
 
 /// A page, and the region that it lies in.
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     region: Region,
-    argument_len: usize,
 }
 
 impl Page {
-    /// Makes a page with encoded arguments behind it.
-    pub(crate) fn new(arguments: &[u8]) -> Result<Self, NoSpace> {
-        let region = Region::new(size_of::<Words>() + arguments.len())?;
-        let page = Self {
-            region,
-            argument_len: arguments.len(),
-        };
-        // SAFETY: copies `argument_len` bytes.
-        // - where: behind the words, inside the region, whose length was chosen above.
-        // - who: the region is new, nobody else has it yet.
-        // - what: bytes.
-        unsafe {
-            ptr::copy_nonoverlapping(arguments.as_ptr(), page.arguments_at(), arguments.len());
-        }
-        Ok(page)
+    /// Makes a page.
+    pub(crate) fn new() -> Result<Self, NoSpace> {
+        let region = Region::new(size_of::<Words>())?;
+        Ok(Self { region })
     }
 
     /// The page in a region that came from the parent; `None` if it is too short for one.
-    pub(crate) fn attach(region: Region, argument_len: u64) -> Option<Self> {
-        let argument_len = usize::try_from(argument_len).ok()?;
-        let needed = size_of::<Words>().checked_add(argument_len)?;
-        (region.len() >= needed).then_some(Self {
-            region,
-            argument_len,
-        })
+    pub(crate) fn attach(region: Region) -> Option<Self> {
+        (region.len() >= size_of::<Words>()).then_some(Self { region })
     }
 
     pub(crate) fn region(&self) -> &Region {
         &self.region
-    }
-
-    pub(crate) fn argument_len(&self) -> u64 {
-        self.argument_len as u64
     }
 
     pub(crate) fn words(&self) -> &Words {
@@ -117,27 +123,52 @@ impl Page {
     pub(crate) fn leak(self) -> &'static Self {
         Box::leak(Box::new(self))
     }
-
-    /// A private copy of the arguments.
-    pub(crate) fn arguments(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.argument_len];
-        // SAFETY: copies `argument_len` bytes.
-        // - where: from behind the words, inside the region, as the constructors checked.
-        // - who: the parent wrote them before it gave the region away, and never again.
-        // - what: bytes.
-        unsafe {
-            ptr::copy_nonoverlapping(self.arguments_at(), bytes.as_mut_ptr(), bytes.len());
-        }
-        bytes
-    }
-
-    fn arguments_at(&self) -> *mut u8 {
-        self.region.as_ptr().wrapping_add(size_of::<Words>())
-    }
 }
 
 /// The parent's side.
 impl Words {
+    /// Gives the child its order. It may not have come yet.
+    ///
+    /// # Errors
+    ///
+    /// When the child is known to be dead.
+    pub(crate) fn give_order(&self, order: Block, child: Participant) -> Result<(), GiveError> {
+        order.give(child, &self.order)?;
+        self.call(ORDERED);
+        Ok(())
+    }
+
+    /// Has the child leave that has no order.
+    pub(crate) fn cancel(&self) {
+        self.call(CANCELLED);
+    }
+
+    fn call(&self, call: u32) {
+        // Release: pairs with the Acquire in `wait_order`; the order was given before.
+        self.call.store(call, Release);
+        futex::wake_all(&self.call, Scope::Shared);
+    }
+
+    /// How far the child has come.
+    pub(crate) fn stage(&self) -> Stage {
+        // Acquire: pairs with the Release in `come`; what the child did before is seen.
+        match self.stage.load(Acquire) {
+            0 => Stage::Coming,
+            1 => Stage::Seated,
+            2 => Stage::Ordered,
+            _ => Stage::Running,
+        }
+    }
+
+    /// What to wait for until the child has come further than this.
+    pub(crate) fn watch_stage(&self, stage: Stage) -> Watch<'_> {
+        Watch {
+            word: &self.stage,
+            expected: stage as u32,
+            scope: Scope::Shared,
+        }
+    }
+
     pub(crate) fn take(&self) {
         // Release: pairs with the Acquire loads in `wait_taken`.
         self.parent.store(TAKEN, Release);
@@ -161,6 +192,7 @@ impl Words {
             KIND_VALUE => Kind::Value,
             KIND_PANIC => Kind::Panic,
             KIND_UNENCODABLE => Kind::Unencodable,
+            KIND_REFUSED => Kind::Refused,
             _ => Kind::NoSpace {
                 len: self.len.load(Relaxed),
             },
@@ -185,6 +217,35 @@ impl Words {
 
 /// The child's side.
 impl Words {
+    /// Tells how far this process has come.
+    pub(crate) fn come(&self, stage: Stage) {
+        self.pass(stage);
+        futex::wake_all(&self.stage, Scope::Shared);
+    }
+
+    /// As [`come`](Self::come), without waking who waits for what comes later.
+    pub(crate) fn pass(&self, stage: Stage) {
+        // Release: pairs with the Acquire in `stage`.
+        self.stage.store(stage as u32, Release);
+    }
+
+    /// Waits for the order; `None` when there will be none. Without a deadline: a parent that dies takes
+    /// the child along.
+    pub(crate) fn wait_order(&self) -> Option<Block> {
+        loop {
+            // Acquire: pairs with the Release in `call`.
+            match self.call.load(Acquire) {
+                0 => {}
+                // Relaxed: the handle was written before the call.
+                ORDERED => return Block::accept(self.order.load(Relaxed)),
+                _ => return None,
+            }
+            match futex::wait(&self.call, 0, Scope::Shared, Deadline::NEVER) {
+                Wake::Woken | Wake::Changed | Wake::TimedOut => {}
+            }
+        }
+    }
+
     /// Without a deadline: a parent that dies takes the child along.
     pub(crate) fn wait_taken(&self) {
         // Acquire: pairs with the Release in `take`.
@@ -212,6 +273,7 @@ impl Words {
             Kind::Value => KIND_VALUE,
             Kind::Panic => KIND_PANIC,
             Kind::Unencodable => KIND_UNENCODABLE,
+            Kind::Refused => KIND_REFUSED,
             Kind::NoSpace { len } => {
                 // Relaxed: published by the store of `report`.
                 self.len.store(len, Relaxed);
@@ -225,15 +287,22 @@ impl Words {
     }
 }
 
-/// Writes bytes to the beginning of a block.
-pub(crate) fn copy_into(block: &Block, bytes: &[u8]) {
-    assert!(block.len() >= bytes.len(), "the block was made for them");
-    // SAFETY: copies `bytes.len()` bytes.
-    // - where: to a block, which is mapped for ever and long enough, as asserted.
-    // - who: a block belongs to one process, which is this one; nobody else has its handle yet.
-    // - what: bytes.
-    unsafe {
-        ptr::copy_nonoverlapping(bytes.as_ptr(), block.as_ptr(), bytes.len());
+/// Writes these one behind the other, from the beginning of a block.
+pub(crate) fn copy_into(block: &Block, parts: &[&[u8]]) {
+    let mut at = 0;
+    for part in parts {
+        assert!(
+            block.len() - at >= part.len(),
+            "the block was made for them"
+        );
+        // SAFETY: copies `part.len()` bytes.
+        // - where: to a block, which is mapped for ever and long enough, as asserted.
+        // - who: a block belongs to one process, which is this one; nobody else has its handle yet.
+        // - what: bytes.
+        unsafe {
+            ptr::copy_nonoverlapping(part.as_ptr(), block.as_ptr().wrapping_add(at), part.len());
+        }
+        at += part.len();
     }
 }
 
@@ -324,19 +393,48 @@ fn read_text(place: &[AtomicU8], len: &AtomicU32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use manyhands_shm::arena;
+
     use super::*;
 
     #[test]
-    fn arguments_come_back_as_they_were() {
-        let page = Page::new(b"some bytes").expect("space");
-        let other = Page::attach(page.region().clone(), page.argument_len()).expect("long enough");
-        assert_eq!(other.arguments(), b"some bytes");
-        assert!(Page::attach(page.region().clone(), u64::MAX).is_none());
+    fn order_comes_as_it_was_given() {
+        let page = Page::new().expect("space");
+        let arena = arena::family().expect("an arena");
+        let order = arena.allocate(3).expect("space");
+        copy_into(&order, &[b"y", b"", b"es"]);
+        let given = page.words().give_order(order, arena.me());
+        given.expect("this process lives");
+        let other = Page::attach(page.region().clone()).expect("long enough");
+        let came = other.words().wait_order().expect("an order");
+        assert_eq!(bytes_of(&came), b"yes");
+        assert!(Page::attach(Region::new(8).expect("space")).is_none());
+    }
+
+    #[test]
+    fn child_that_is_not_needed_learns_it() {
+        let page = Page::new().expect("space");
+        page.words().cancel();
+        assert!(page.words().wait_order().is_none());
+    }
+
+    #[test]
+    fn stages_follow_each_other() {
+        let page = Page::new().expect("space");
+        let words = page.words();
+        let mut last = words.stage();
+        assert_eq!(last, Stage::Coming);
+        for stage in [Stage::Seated, Stage::Ordered, Stage::Running] {
+            assert_eq!(words.watch_stage(last).expected, last as u32);
+            words.come(stage);
+            assert!(words.stage() == stage && stage > last);
+            last = stage;
+        }
     }
 
     #[test]
     fn panic_note_keeps_the_last_panic_and_cuts_long_texts() {
-        let page = Page::new(b"").expect("space");
+        let page = Page::new().expect("space");
         let note = &page.words().panic;
         let mut panic = Panic {
             message: "\u{e9}".repeat(MESSAGE),
@@ -356,7 +454,7 @@ mod tests {
 
     #[test]
     fn report_is_there_after_it_was_told() {
-        let page = Page::new(b"").expect("space");
+        let page = Page::new().expect("space");
         assert_eq!(page.words().reported(), None);
         page.words().tell(Kind::NoSpace { len: 7 });
         assert_eq!(page.words().reported(), Some(Kind::NoSpace { len: 7 }));

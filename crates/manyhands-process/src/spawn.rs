@@ -1,21 +1,26 @@
 //! Starting a child: from an order in a socket to a child that runs its function.
 //!
-//! 1. The parent reserves a seat in the arena, and makes the page with the arguments.
-//! 2. It takes the process that the zygote has forked ahead, and sends it the order, or starts the
-//!    program again with the order in its socket. It has the child's pidfd in both cases, so there is no
-//!    child that nobody knows.
-//! 3. The child reads the order, sits down, unpacks the arguments, says so, and runs the function.
-//! 4. The zygote is asked for the next fork.
+//! 1. The parent reserves a seat in the arena for a child, and makes the page that the child waits at: its berth.
+//! 2. It has the zygote fork a process for it, or starts the program again. It has the child's pidfd in both
+//!    cases, so there is no child that nobody knows.
+//! 3. The child sits down, and waits at the page.
+//! 4. The parent gives it an order there, with the arguments: a block of shared memory. Descriptors come in
+//!    a socket.
+//! 5. The child unpacks the arguments, says so, and runs the function.
+//!
+//! By the zygote, the first three are done before the process is needed.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use manyhands_os::descriptor::{MAX_DESCRIPTORS, is_readable, poll_readable};
+use manyhands_os::descriptor::{MAX_DESCRIPTORS, poll_readable};
+use manyhands_os::futex::{self, Wake, Watch};
 use manyhands_os::process::Pidfd;
 use manyhands_os::{Deadline, OsError};
-use manyhands_shm::arena::{self, Seat};
+use manyhands_shm::arena::{self, Block};
 use manyhands_shm::handoff::{self, Holds, Parcel};
+use manyhands_sync::life::{self, WaitEnd};
 
 use crate::abandoned::{self, Place};
 use crate::active_children;
@@ -26,11 +31,11 @@ use crate::exit::{Exit, SpawnError};
 use crate::limits::Limits;
 use crate::logs::{self, Origin};
 use crate::member::Member;
-use crate::message::{self, Envelope, Order, Preload, Refusal, Reply, Silence};
-use crate::page::Page;
+use crate::message::{self, Berth, Order, Preload, Refusal};
+use crate::page::{Kind, Page, Stage, Words, bytes_of};
 use crate::settings::Settings;
 use crate::streams::{Ends, Stdio, Streams};
-use crate::zygote::{self, Spare};
+use crate::zygote::{self, Spare, passage};
 
 /// How a child's process is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -140,41 +145,23 @@ impl From<SpawnError> for MakeError {
     }
 }
 
-/// All that a child needs, and no child yet.
+/// All that a child needs to be told, and no child yet.
 struct Start {
-    place: Place,
-    envelope: Envelope,
-    streams: Streams,
+    order: Block,
+    /// What comes with the order, in its order.
+    given: Vec<Arc<OwnedFd>>,
     ends: Ends,
-    /// Keep the page alive until the child has it.
+    /// Keep what the order refers to alive until the child has it.
     _holds: Holds,
 }
 
 impl Start {
-    /// For the process that has this seat, or will have.
-    fn prepare(
-        options: &Options,
-        code: Code,
-        arguments: &Parcel,
-        seat: Seat,
-    ) -> Result<Self, SpawnError> {
-        let page = Page::new(&arguments.bytes)?;
-        let order = Order {
-            page: page.region().clone(),
-            argument_len: page.argument_len(),
-            code,
-            library: code.library(),
-            name: options.name.clone(),
-            parent: ParentProcess::here(),
-            limits: options.limits,
-            initializer: options.initializer.clone(),
-        };
+    fn prepare(options: &Options, code: Code, arguments: &Parcel) -> Result<Self, SpawnError> {
         let (mut streams, mut ends) = Streams::open(&options.stdio)?;
         let log_level = options.forwards_logs.then(logs::level_here);
         if log_level.is_some() {
             streams.add_logs(&mut ends)?;
         }
-        let parcel = handoff::pack(&order).map_err(SpawnError::Unencodable)?;
         let mut settings = Settings {
             streams: streams.sources,
             log_level,
@@ -184,50 +171,30 @@ impl Start {
             // It starts with them.
             settings.environment.clear();
         }
-        // Of a seat that is gone, the process is too, and shows it.
-        let _ = page.region().hold_for(seat.participant());
+        let mut given = streams.given;
+        given.extend(options.inherited.iter().cloned());
+        // One less than a message takes: that of a fresh image has the arena too.
+        if given.len() >= MAX_DESCRIPTORS {
+            let reason = format!("{} descriptors are too many to inherit", given.len());
+            return Err(SpawnError::Setup { reason });
+        }
+        let order = Order {
+            settings,
+            descriptors: given.len(),
+            code,
+            library: code.library(),
+            name: options.name.clone(),
+            parent: ParentProcess::here(),
+            limits: options.limits,
+            initializer: options.initializer.clone(),
+        };
+        let parcel = handoff::pack(&order).map_err(SpawnError::Unencodable)?;
         Ok(Self {
-            place: Place { seat, page },
-            envelope: Envelope {
-                seat,
-                settings,
-                order: parcel.bytes,
-            },
-            streams,
+            order: Order::to_block(&parcel.bytes, &arguments.bytes)?,
+            given,
             ends,
             _holds: parcel.holds,
         })
-    }
-
-    /// Sends the order, with its descriptors and more of them.
-    fn send(
-        &self,
-        options: &Options,
-        socket: BorrowedFd<'_>,
-        more: &[BorrowedFd<'_>],
-    ) -> Result<(), MakeError> {
-        let order = message::encode_order(&self.envelope).map_err(SpawnError::from)?;
-        let inherited = options.inherited.iter().map(|fd| fd.as_fd());
-        let given = self.streams.given().chain(inherited);
-        let descriptors: Vec<_> = given.chain(more.iter().copied()).collect();
-        // One less than a message takes: that of a fresh image has the arena too.
-        if descriptors.len() >= MAX_DESCRIPTORS + more.len() {
-            let reason = format!("{} descriptors are too many to inherit", descriptors.len());
-            return Err(SpawnError::Setup { reason }.into());
-        }
-        match message::send_order(socket, &order, &descriptors) {
-            Err(error) if error.is_hang_up() => Err(MakeError::SpareGone(Exit::Unknown)),
-            told => Ok(told.map_err(SpawnError::from)?),
-        }
-    }
-
-    fn started(self, process: Spare) -> Started {
-        Started {
-            member: Member::new(process.pid, process.pidfd, self.place),
-            socket: process.socket,
-            ends: self.ends,
-            _holds: self._holds,
-        }
     }
 }
 
@@ -238,109 +205,219 @@ fn start(
     arguments: &Parcel,
     deadline: Deadline,
 ) -> Result<Started, MakeError> {
+    let start = Start::prepare(options, code, arguments)?;
     match options.method {
-        StartMethod::Exec => start_image(options, code, arguments),
+        StartMethod::Exec => start_image(options, start, deadline),
         StartMethod::Zygote => {
-            let started = start_spare(options, code, arguments, deadline);
+            let started = start_spare(start, deadline);
             zygote::ask_for_next();
             started
         }
     }
 }
 
-fn start_image(options: &Options, code: Code, arguments: &Parcel) -> Result<Started, MakeError> {
+fn start_image(options: &Options, start: Start, deadline: Deadline) -> Result<Started, MakeError> {
+    let page = Page::new().map_err(SpawnError::from)?;
     let arena = arena::family().map_err(SpawnError::from)?;
     let seat = arena.reserve_seat().map_err(SpawnError::from)?;
-    let make = || {
-        let start = Start::prepare(options, code, arguments, seat)?;
+    let make = || -> Result<_, MakeError> {
         let (socket, theirs) = entry::socket_pair()?;
-        start.send(options, socket.as_fd(), &[arena.as_fd()])?;
+        let berth = Berth::new(seat, &page).map_err(SpawnError::Unencodable)?;
+        let given = start.given.iter().map(|fd| fd.as_fd());
+        let descriptors: Vec<_> = given.chain([arena.as_fd()]).collect();
+        message::tell(socket.as_fd(), &berth, &descriptors).map_err(SpawnError::from)?;
         let changes = &options.settings.environment;
         let pid = entry::start_image(Role::Child, theirs.as_fd(), changes)?;
         // Before the next one is opened: there may be no other descriptor left for it.
         drop(theirs);
-        let process = Spare {
-            pid,
-            pidfd: Pidfd::open(pid)?,
-            seat,
-            socket,
-        };
-        Ok(start.started(process))
+        Ok((pid, Pidfd::open(pid)?, socket))
     };
-    make().inspect_err(|_| abandoned::release(seat))
+    let (pid, pidfd, socket) = make().inspect_err(|_| abandoned::release(seat))?;
+    let place = Place { seat, page };
+    let started = Started::new(Spare { pid, pidfd, place }, start.ends, start._holds);
+    let given = started.give(start.order);
+    match given.and_then(|()| started.wait_seated(&socket, deadline)) {
+        Ok(()) => Ok(started),
+        Err(trouble) => Err(started.fail(trouble)),
+    }
 }
 
-fn start_spare(
-    options: &Options,
-    code: Code,
-    arguments: &Parcel,
-    deadline: Deadline,
-) -> Result<Started, MakeError> {
+fn start_spare(start: Start, deadline: Deadline) -> Result<Started, MakeError> {
     let spare = zygote::take(deadline)?;
-    let told = Start::prepare(options, code, arguments, spare.seat)
-        .map_err(MakeError::from)
-        .and_then(|start| {
-            start.send(options, spare.socket.as_fd(), &[])?;
-            Ok(start)
-        });
-    match told {
-        Ok(start) => Ok(start.started(spare)),
-        Err(MakeError::SpareGone(_)) => Err(spare.gone()),
-        Err(error) => {
-            spare.leave();
-            Err(error)
-        }
+    let seat = spare.place.seat;
+    let descriptors: Vec<_> = start.given.iter().map(|fd| fd.as_fd()).collect();
+    let started = Started::new(spare, start.ends, start._holds);
+    let given = match descriptors.is_empty() {
+        true => started.give(start.order),
+        false => passage::send_to(seat, &descriptors, || {
+            let given = started.give(start.order);
+            let received = given.and_then(|()| started.wait_stage(Stage::Ordered, deadline));
+            // Nobody may receive them later.
+            received.inspect_err(|_| started.kill())
+        }),
+    };
+    match given {
+        Ok(()) => Ok(started),
+        Err(trouble) => Err(started.fail(trouble)),
+    }
+}
+
+/// How long a child that has not sat down yet is waited for before it is looked after, for it has no life
+/// word that would tell its end. It takes a tenth of that; one that is stopped or starved is looked after more
+/// and more rarely.
+const COMING: Duration = Duration::from_millis(1);
+const COMING_LATE: Duration = Duration::from_millis(100);
+
+/// Why a child does not come as far as it should.
+#[derive(Debug)]
+enum Trouble {
+    /// It has ended, or is about to.
+    Dead,
+    /// The deadline passed.
+    Late,
+    Refused(Refusal),
+    Os(OsError),
+}
+
+impl From<OsError> for Trouble {
+    fn from(error: OsError) -> Self {
+        Self::Os(error)
     }
 }
 
 /// A child that gets ready.
 struct Started {
     member: Member,
-    socket: OwnedFd,
     ends: Ends,
     _holds: Holds,
 }
 
 impl Started {
-    fn wait_running(self, deadline: Deadline) -> Result<(Member, Ends), MakeError> {
-        let (socket, process) = (self.socket.as_fd(), self.member.as_fd());
-        // The socket once more: the child may have replied and ended between the two looks.
-        let ready = poll_readable(&[socket, process], deadline).and_then(|ready| match ready[..] {
-            [false, true] => Ok((is_readable(socket)?, true)),
-            _ => Ok((ready[0], ready[1])),
-        });
-        match ready {
-            Err(source) => return Err(self.end(SpawnError::Os(source)).into()),
-            Ok((false, false)) => return Err(self.end(SpawnError::TimedOut).into()),
-            Ok((false, true)) => return Err(self.died().into()),
-            Ok((true, _)) => {}
-        }
-        match message::hear_reply(self.socket.as_fd()) {
-            Ok(Reply::Running) => Ok((self.member, self.ends)),
-            Ok(Reply::Refused(refusal)) => Err(self.end(refusal.into()).into()),
-            Err(Silence::Ended) => Err(self.died().into()),
-            Err(Silence::Unread) => match self.died() {
-                SpawnError::Died(exit) => Err(MakeError::SpareGone(exit)),
-                error => Err(error.into()),
-            },
+    fn new(process: Spare, ends: Ends, holds: Holds) -> Self {
+        Self {
+            member: Member::new(process.pid, process.pidfd, process.place),
+            ends,
+            _holds: holds,
         }
     }
 
-    /// The child closed its socket without a word, so it has ended, or is about to.
-    fn died(self) -> SpawnError {
-        match self.member.wait_outcome(Deadline::after(END_TIME)) {
-            Ok(Some(_)) => SpawnError::Died(self.member.exit().unwrap_or(Exit::Unknown)),
-            Ok(None) => self.end(SpawnError::TimedOut),
-            Err(source) => self.end(SpawnError::Os(source)),
+    fn words(&self) -> &Words {
+        self.member.place().page.words()
+    }
+
+    fn give(&self, order: Block) -> Result<(), Trouble> {
+        let child = self.member.place().seat.participant();
+        let given = self.words().give_order(order, child);
+        given.map_err(|_| Trouble::Dead)
+    }
+
+    /// Waits until the child has come so far.
+    fn wait_stage(&self, wanted: Stage, deadline: Deadline) -> Result<(), Trouble> {
+        let mut coming = COMING;
+        loop {
+            let stage = self.words().stage();
+            if stage >= wanted {
+                return Ok(());
+            }
+            let watch = self.words().watch_stage(stage);
+            let end = match self.member.place().seat.participant().life() {
+                Some(life) if life.is_vacant() => {
+                    let slice = deadline.earlier(Deadline::after(coming));
+                    coming = COMING_LATE.min(coming * 2);
+                    self.wait_coming(watch, slice, deadline)
+                }
+                Some(life) => life::wait(watch, &[life], deadline),
+                None => WaitEnd::Death(0),
+            };
+            match end {
+                WaitEnd::Woken => {}
+                WaitEnd::TimedOut => return Err(Trouble::Late),
+                // It may have come so far, and ended, since it was looked at.
+                WaitEnd::Death(_) if self.words().stage() >= wanted => {}
+                WaitEnd::Death(_) => return Err(Trouble::Dead),
+            }
+        }
+    }
+
+    /// Waits for a child that has not sat down, and looks after it when the slice is over.
+    fn wait_coming(&self, watch: Watch<'_>, slice: Deadline, deadline: Deadline) -> WaitEnd {
+        match futex::wait(watch.word, watch.expected, watch.scope, slice) {
+            Wake::TimedOut if !self.member.is_alive() => WaitEnd::Death(0),
+            Wake::TimedOut if deadline.has_passed() => WaitEnd::TimedOut,
+            Wake::Woken | Wake::Changed | Wake::TimedOut => WaitEnd::Woken,
+        }
+    }
+
+    /// Waits until a fresh image has sat down, which then closes its end of the socket.
+    fn wait_seated(&self, socket: &OwnedFd, deadline: Deadline) -> Result<(), Trouble> {
+        let ready = poll_readable(&[socket.as_fd(), self.member.as_fd()], deadline)?;
+        if ready == [false, false] {
+            return Err(Trouble::Late);
+        }
+        // One that has ended has closed it, too.
+        match message::hear(socket.as_fd()) {
+            Some((refusal, _)) => Err(Trouble::Refused(refusal)),
+            None if self.words().stage() == Stage::Coming => Err(Trouble::Dead),
+            None => Ok(()),
+        }
+    }
+
+    fn wait_running(self, deadline: Deadline) -> Result<(Member, Ends), MakeError> {
+        match self.wait_stage(Stage::Running, deadline) {
+            Ok(()) => Ok((self.member, self.ends)),
+            Err(trouble) => Err(self.fail(trouble)),
         }
     }
 
     /// Sees to it that the child ends.
-    fn end(self, error: SpawnError) -> SpawnError {
+    fn fail(self, trouble: Trouble) -> MakeError {
+        let error = match trouble {
+            Trouble::Dead => return self.died(),
+            Trouble::Late => SpawnError::TimedOut,
+            Trouble::Refused(refusal) => refusal.into(),
+            Trouble::Os(source) => source.into(),
+        };
+        self.kill();
+        error.into()
+    }
+
+    /// The child has ended, or is about to: what it said, or how.
+    fn died(self) -> MakeError {
+        if let Some(error) = self.refusal() {
+            self.kill();
+            return error.into();
+        }
+        match self.member.wait_outcome(Deadline::after(END_TIME)) {
+            Ok(Some(_)) => {
+                let exit = self.member.exit().unwrap_or(Exit::Unknown);
+                match self.words().stage() {
+                    Stage::Coming | Stage::Seated => MakeError::SpareGone(exit),
+                    Stage::Ordered | Stage::Running => SpawnError::Died(exit).into(),
+                }
+            }
+            Ok(None) => self.fail(Trouble::Late),
+            Err(source) => self.fail(Trouble::Os(source)),
+        }
+    }
+
+    /// Why the child did not run its function, if it said so.
+    fn refusal(&self) -> Option<SpawnError> {
+        let words = self.words();
+        let reason = match words.reported()? {
+            Kind::Refused => {
+                let refusal = words.accept()?;
+                return Some(handoff::unpack::<Refusal>(&bytes_of(&refusal)).ok()?.into());
+            }
+            Kind::NoSpace { .. } => "there is no shared memory for it to say why".to_owned(),
+            Kind::Value | Kind::Panic | Kind::Unencodable => return None,
+        };
+        Some(SpawnError::Setup { reason })
+    }
+
+    fn kill(&self) {
         // A child that has ended feels nothing; one that cannot be killed is left behind.
         let _ = self.member.pidfd().signal(SIGKILL);
         let _ = self.member.wait_outcome(Deadline::after(END_TIME));
-        error
     }
 }
 

@@ -1,7 +1,7 @@
 //! The standard streams of a child.
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use manyhands_os::OsError;
@@ -65,7 +65,8 @@ pub(crate) struct Ends {
 #[derive(Debug)]
 pub(crate) struct Streams {
     pub(crate) sources: [Source; 3],
-    given: Vec<Arc<OwnedFd>>,
+    /// What is to be sent, in the order in which [`Source::Given`] takes it.
+    pub(crate) given: Vec<Arc<OwnedFd>>,
 }
 
 impl Streams {
@@ -98,11 +99,6 @@ impl Streams {
         ends.logs = Some(ours);
         self.given.push(Arc::new(theirs));
         Ok(())
-    }
-
-    /// What is to be sent, in the order in which [`Source::Given`] takes it.
-    pub(crate) fn given(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.given.iter().map(|descriptor| descriptor.as_fd())
     }
 }
 

@@ -1,17 +1,18 @@
 //! The process that is forked ahead, killed before it is needed, while it gets ready, and when it has just
-//! been sent its order.
+//! been given its order.
 
 mod common;
 
 use std::fs;
 use std::hint::spin_loop;
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use manyhands_os::process::Pidfd;
-use manyhands_process::{Exit, Process, ProcessError, SpawnError, Zygote};
+use manyhands_process::{Exit, Process, ProcessError, SpawnError, Stdio, Zygote};
 use manyhands_shm::arena;
 use manyhands_sync::Event;
 
@@ -36,7 +37,49 @@ fn killed_process_that_was_forked_ahead_is_replaced() {
     alone(body);
 }
 
-/// The order lay unread in the socket of the dead, whose death was told as that of the child.
+/// What a stopped fork did not receive, and who is started next.
+#[test]
+fn descriptors_of_an_order_that_nobody_took_reach_nobody_else() {
+    const SIGSTOP: i32 = 19;
+    fn body() {
+        drop(Process::spawn(|| (), ()).expect("it starts").join());
+        for n in 0..5_u32 {
+            let builder = Process::builder().stdout(Stdio::Captured);
+            let [_, spare] = zygote_and_spare();
+            let descriptors = descriptor_count();
+            let stopped = Pidfd::open(spare).expect("it runs");
+            stopped.signal(SIGSTOP).expect("it is sent");
+            wait_state(spare, 'T');
+            let hurried = builder.clone().start_timeout(Duration::from_millis(20));
+            let late = hurried
+                .spawn(print, (1000 + n,))
+                .expect_err("it is stopped");
+            assert!(matches!(late, SpawnError::TimedOut), "{late}");
+            wait_ends([&stopped].into_iter());
+
+            let mut process = builder.spawn(print, (n,)).expect("another starts");
+            let mut output = String::new();
+            let stdout = process.take_stdout();
+            stdout
+                .expect("it is captured")
+                .read_to_string(&mut output)
+                .expect("text");
+            assert_eq!(output, format!("{n}\n"));
+            process.join().expect("a value");
+            drop((process, stopped));
+            assert_eq!(descriptor_count(), descriptors);
+        }
+        only_zygote_and_spare_are_left();
+    }
+    alone(body);
+}
+
+#[expect(clippy::print_stdout, reason = "is what is captured")]
+fn print(number: u32) {
+    println!("{number}");
+}
+
+/// The order was given to the dead, whose death was told as that of the child.
 #[test]
 fn process_that_is_killed_with_its_order_unread_is_replaced() {
     const SIGSTOP: i32 = 19;
@@ -106,7 +149,12 @@ fn kill_forks(kills: &AtomicU32, most: u32) {
 /// Whether it brought its value; otherwise it was told that it was killed.
 fn has_value(number: u32) -> bool {
     const KILLED: fn(&Exit) -> bool = |exit| matches!(exit, Exit::Signaled { signal: 9, .. });
-    match Process::spawn(|n: u32| n + 1, (number,)) {
+    // Descriptors come another way than the rest of an order.
+    let builder = match number % 2 {
+        0 => Process::builder(),
+        _ => Process::builder().stdout(Stdio::Captured),
+    };
+    match builder.spawn(|n: u32| n + 1, (number,)) {
         Ok(mut process) => match process.join() {
             Ok(value) => value == number + 1 || panic!("{value}"),
             Err(ProcessError::Ended { exit, .. }) if KILLED(&exit) => false,

@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
 
+pub(crate) mod passage;
 mod record;
 pub(crate) mod server;
 
@@ -13,16 +14,18 @@ use manyhands_os::descriptor::poll_readable;
 use manyhands_os::process::{Identity, Pidfd};
 use manyhands_os::{Deadline, OsError};
 use manyhands_shm::arena::{self, Seat};
+use manyhands_shm::handoff;
 use manyhands_sync::life::LifeWord;
 
-use crate::abandoned::{self, Abandoned};
+use crate::abandoned::{self, Abandoned, Place};
 use crate::callable::Callable;
 use crate::code::Code;
 use crate::entry::{self, Role};
 use crate::exit::{Exit, SpawnError};
-use crate::message::{self, Preload, TellError, ZygoteReply, ZygoteRequest};
+use crate::message::{self, Berth, Preload, TellError, ZygoteReply, ZygoteStart};
+use crate::page::Page;
 use crate::spawn::MakeError;
-use record::Record;
+use record::{Answer, Record};
 
 /// This process's zygote; see [`StartMethod::Zygote`](crate::StartMethod::Zygote).
 #[derive(Debug)]
@@ -33,28 +36,16 @@ pub struct Zygote {
     /// What its children inherit from it and must have from us.
     surroundings: u64,
     record: Record,
-    /// The fork that it was asked for, and that nobody has taken.
-    asked: Option<Asked>,
+    /// The berth of the fork that it was asked for, and that nobody has taken.
+    asked: Option<Place>,
 }
 
-/// A fork that was asked for.
-#[derive(Debug)]
-struct Asked {
-    seat: Seat,
-    /// The other end of the socket that its order will come in.
-    socket: OwnedFd,
-    /// Its id, once the zygote has answered.
-    pid: Option<u32>,
-}
-
-/// A process that reads its order in its socket, and leaves when the other end is closed before: one that
-/// the zygote has forked ahead, or a fresh image.
+/// A process that waits at its berth for its order: one that the zygote has forked ahead, or a fresh image.
 #[derive(Debug)]
 pub(crate) struct Spare {
     pub(crate) pid: u32,
     pub(crate) pidfd: Pidfd,
-    pub(crate) seat: Seat,
-    pub(crate) socket: OwnedFd,
+    pub(crate) place: Place,
 }
 
 /// Why a zygote gave no answer.
@@ -195,6 +186,7 @@ impl Zygote {
         let arena = arena::family().map_err(SpawnError::from)?;
         let (socket, theirs) = entry::socket_pair()?;
         let (record, file) = Record::create()?;
+        let passage = passage::end_of_forks()?;
         let surroundings = surroundings();
         let pid = entry::start_image(Role::Zygote, theirs.as_fd(), &[])?;
         drop(theirs);
@@ -207,15 +199,20 @@ impl Zygote {
             asked: None,
         };
         let preloads = preloads.iter().copied().map(Preload::of).collect();
-        let request = ZygoteRequest::Preload {
+        let request = ZygoteStart {
             functions: preloads,
             parent: arena.me(),
         };
-        let descriptors = [arena.as_fd(), file.as_fd(), lifeline.as_fd()];
+        let descriptors = [
+            arena.as_fd(),
+            file.as_fd(),
+            lifeline.as_fd(),
+            passage.as_fd(),
+        ];
         let told = message::tell(zygote.socket.as_fd(), &request, &descriptors);
         let answered = told
             .map_err(AskError::from)
-            .and_then(|()| zygote.answer(deadline));
+            .and_then(|()| zygote.reply(deadline));
         match answered {
             Ok(ZygoteReply::Ready) => Ok(zygote),
             Ok(ZygoteReply::PreloadFailed(reason)) => {
@@ -237,28 +234,14 @@ impl Zygote {
             return Ok(true);
         }
         // Before the seat is kept for it.
-        let (socket, theirs) = entry::socket_pair().map_err(refused)?;
+        let page = Page::new().map_err(refused)?;
         let arena = arena::family().map_err(refused)?;
         let seat = arena.reserve_seat().map_err(refused)?;
-        self.record.clear();
-        let request = ZygoteRequest::Fork(seat);
-        let told = message::tell(self.socket.as_fd(), &request, &[theirs.as_fd()]);
-        self.asked = Some(Asked {
-            seat,
-            socket,
-            pid: None,
-        });
-        match told {
-            Ok(()) => {
-                self.record.ring();
-                Ok(false)
-            }
-            // Nothing is on its way, so nobody may wait for it.
-            Err(error) => {
-                self.leave_unreceived();
-                Err(error.into())
-            }
-        }
+        let berth = Berth::new(seat, &page).expect("a handle can always be packed");
+        let berth = handoff::pack(&berth).expect("numbers can always be packed");
+        self.record.request(&berth.bytes);
+        self.asked = Some(Place { seat, page });
+        Ok(false)
     }
 
     /// Receives the fork that waits, or has one made.
@@ -276,17 +259,27 @@ impl Zygote {
 
     /// Waits for the answer to the last request, unless it came before: the id of the fork.
     fn await_fork(&mut self, deadline: Deadline) -> Result<u32, AskError> {
-        if let Some(pid) = self.asked.as_ref().and_then(|asked| asked.pid) {
-            return Ok(pid);
-        }
-        match (self.answer(deadline)?, &mut self.asked) {
-            (ZygoteReply::Forked { pid }, Some(asked)) => Ok(*asked.pid.insert(pid)),
-            (ZygoteReply::Refused { errno }, _) => {
-                self.leave_unreceived();
-                let source = io::Error::from_raw_os_error(errno);
-                Err(refused(OsError::new("clone3", source)))
+        loop {
+            match self.record.answered() {
+                Some(Answer::Forked(pid)) => return Ok(pid),
+                Some(Answer::Refused(number)) => {
+                    self.leave_unreceived();
+                    let source = io::Error::from_raw_os_error(number);
+                    return Err(refused(OsError::new("clone3", source)));
+                }
+                None => {}
             }
-            _ => Err(AskError::Nonsense),
+            self.record.wait_answer();
+            if self.record.answered().is_some() {
+                continue;
+            }
+            match self.reply(deadline) {
+                Ok(ZygoteReply::News) => {}
+                Ok(_) => return Err(AskError::Nonsense),
+                // It has forked, and then it ended.
+                Err(AskError::Gone) if self.record.last().is_some() => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -297,21 +290,16 @@ impl Zygote {
             Err(error) if error.source.raw_os_error() == Some(ESRCH) => None,
             Err(error) => return Err(refused(error)),
         };
-        let Asked { seat, socket, .. } = self.asked.take().ok_or(AskError::Nonsense)?;
-        let Some(pidfd) = opened.filter(|_| has_number(seat, pid)) else {
-            abandoned::release(seat);
+        let place = self.asked.take().ok_or(AskError::Nonsense)?;
+        let Some(pidfd) = opened.filter(|_| has_number(place.seat, pid)) else {
+            abandoned::release(place.seat);
             return Err(AskError::SpareGone);
         };
-        Ok(Spare {
-            pid,
-            pidfd,
-            seat,
-            socket,
-        })
+        Ok(Spare { pid, pidfd, place })
     }
 
-    /// Waits for the answer to a message.
-    fn answer(&self, deadline: Deadline) -> Result<ZygoteReply, AskError> {
+    /// Waits for a message.
+    fn reply(&self, deadline: Deadline) -> Result<ZygoteReply, AskError> {
         // Its forks have its end of the socket too until they close it, so its own end shows
         // first in the pidfd.
         let ready = poll_readable(&[self.socket.as_fd(), self.process.as_fd()], deadline)
@@ -328,7 +316,8 @@ impl Zygote {
 
     /// The fork that is on its way.
     fn unreceived(&self) -> Option<u32> {
-        self.asked.as_ref().and_then(|_| self.record.last())
+        self.asked.as_ref()?;
+        self.record.last()
     }
 
     /// It has ended, or is about to: takes its status.
@@ -355,26 +344,25 @@ impl Zygote {
         let _ = self.process.wait_end(Deadline::after(END_TIME));
         self.leave_unreceived();
         let pidfd = Arc::new(self.process);
-        abandoned::leave(Abandoned {
-            pidfd,
-            seat: None,
-            page: None,
-        });
+        abandoned::leave(Abandoned { pidfd, place: None });
     }
 
-    /// Leaves the fork that was not received, whose socket nobody has any more, to end by itself. The
-    /// zygote makes none now.
+    /// Leaves the fork that was not received. The zygote makes none now.
     fn leave_unreceived(&mut self) {
         let pid = self.unreceived();
-        let Some(Asked { seat, .. }) = self.asked.take() else {
+        let Some(place) = self.asked.take() else {
             return;
         };
         // Its status may have been taken by a stranger; then there is nothing, or somebody else's
         // process.
         let opened = pid.and_then(|pid| Some((pid, Pidfd::open(pid).ok()?)));
-        match opened.filter(|(pid, _)| has_number(seat, *pid)) {
-            Some((_, pidfd)) => leave(pidfd, seat),
-            None => abandoned::release(seat),
+        match opened.filter(|(pid, _)| has_number(place.seat, *pid)) {
+            Some((_, pidfd)) => leave(pidfd, place),
+            None => {
+                // It may live, and not have sat down yet.
+                place.page.words().cancel();
+                abandoned::release(place.seat);
+            }
         }
     }
 
@@ -383,36 +371,16 @@ impl Zygote {
     }
 }
 
-impl Spare {
-    /// It has ended before it was sent an order: takes its status.
-    pub(crate) fn gone(self) -> MakeError {
-        let ended = self.pidfd.wait(Deadline::after(END_TIME));
-        if let Ok(Some(status)) = ended {
-            abandoned::release(self.seat);
-            return MakeError::SpareGone(Exit::of_zygote(status));
-        }
-        self.leave();
-        MakeError::SpareGone(Exit::Unknown)
-    }
-
-    /// Leaves it, so that it ends.
-    pub(crate) fn leave(self) {
-        drop(self.socket);
-        leave(self.pidfd, self.seat);
-    }
-}
-
-/// Leaves a process that has a seat, and was sent no order that it will do. It ends with its socket,
-/// unless C code here has forked: then there is a copy of this end, and it has to be ended.
-fn leave(pidfd: Pidfd, seat: Seat) {
-    if lives(seat) {
-        // One that has ended meanwhile feels nothing.
+/// Leaves a process that was given no order.
+fn leave(pidfd: Pidfd, place: Place) {
+    place.page.words().cancel();
+    if lives(place.seat) {
+        // It need not be one that runs. One that has ended meanwhile feels nothing.
         let _ = pidfd.signal(SIGKILL);
     }
     abandoned::leave(Abandoned {
         pidfd: Arc::new(pidfd),
-        seat: Some(seat),
-        page: None,
+        place: Some(place),
     });
 }
 

@@ -10,25 +10,32 @@ use manyhands_os::start::{self, Fork, InterruptAction};
 use manyhands_shm::arena;
 
 use crate::child;
-use crate::message::{self, Preload, ZygoteReply, ZygoteRequest};
+use crate::message::{self, Preload, ZygoteReply, ZygoteStart};
 use crate::panics::run_caught;
-use crate::zygote::record::Record;
+use crate::zygote::record::{Record, Request};
 
 /// Serves until the parent ends, and ends its children then.
 pub(crate) fn main(socket: OwnedFd) -> ! {
     // An interrupt from the keyboard is for the parent and its children.
     let interrupts = start::ignore_interrupts();
-    let Some((ZygoteRequest::Preload { functions, parent }, descriptors)) =
-        message::hear(socket.as_fd())
+    let Some((ZygoteStart { functions, parent }, descriptors)) = message::hear(socket.as_fd())
     else {
         start::exit_at_once(0);
     };
-    let (ready, shared) = match preload(functions, descriptors) {
-        Ok(shared) => (ZygoteReply::Ready, Some(shared)),
+    let (ready, given) = match preload(functions, descriptors) {
+        Ok(given) => (ZygoteReply::Ready, Some(given)),
         Err(reason) => (ZygoteReply::PreloadFailed(reason), None),
     };
     let told = message::tell(socket.as_fd(), &ready, &[]);
-    let (Some((record, lifeline)), Ok(())) = (shared, told) else {
+    let (
+        Some(Given {
+            record,
+            lifeline,
+            passage,
+        }),
+        Ok(()),
+    ) = (given, told)
+    else {
         start::exit_at_once(0);
     };
     let mut zygote = Server {
@@ -36,18 +43,26 @@ pub(crate) fn main(socket: OwnedFd) -> ! {
         record,
         next_lifeline: lifeline::reopen(lifeline.as_fd()),
         lifeline,
+        passage,
         interrupts,
     };
-    let mut served = 0;
+    let mut served = 0_u32;
     loop {
-        if zygote.record.has_request(served) {
-            zygote = zygote.serve();
+        if let Some(request) = zygote.record.next(served) {
             served = served.wrapping_add(1);
+            zygote = zygote.serve(&request, served);
         } else if !arena::watch_parent(zygote.record.watch(served), parent) {
             arena::end_children(parent);
             start::exit_at_once(0);
         }
     }
+}
+
+/// What a zygote was given for itself and its forks.
+struct Given {
+    record: Record,
+    lifeline: PipeReader,
+    passage: OwnedFd,
 }
 
 /// A zygote that is ready.
@@ -57,54 +72,42 @@ struct Server {
     lifeline: PipeReader,
     /// That of the next fork, which does not wait for it then.
     next_lifeline: Result<PipeReader, OsError>,
+    /// Where the descriptors of orders come.
+    passage: OwnedFd,
     interrupts: InterruptAction,
 }
 
 impl Server {
-    /// Does what was requested. When that makes no sense, or there is no room for what came with it, it ends: the
-    /// parent starts another zygote, which finds the children.
-    fn serve(mut self) -> Self {
-        let Some((ZygoteRequest::Fork(seat), descriptors)) = message::hear(self.socket.as_fd())
-        else {
-            start::exit_at_once(0);
-        };
-        let Some(of_fork) = descriptors.into_iter().next() else {
-            start::exit_at_once(0);
-        };
+    /// Does what was requested, which is the request of this number.
+    fn serve(mut self, request: &Request, number: u32) -> Self {
         let forked = self.next_lifeline.and_then(|lifeline| {
             // SAFETY: one thread only: this one is all that the program had when its constructor was
             // called, and `preload` has checked that no function left another.
             let fork = unsafe { start::fork_sibling(self.record.forked()) };
             Ok((fork?, lifeline))
         });
-        let reply = match forked {
+        let refusal = match forked {
             Ok((Fork::New, lifeline)) => {
                 // Before anything else: the parent must see the end of this socket when the zygote
                 // ends.
                 drop(self.socket);
                 drop(self.lifeline);
-                child::start_as_fork(of_fork, self.interrupts, seat, lifeline)
+                child::start_as_fork(self.passage, self.interrupts, request.berth(), lifeline)
             }
-            Ok((Fork::Original { pid }, _)) => ZygoteReply::Forked { pid },
-            Err(error) => ZygoteReply::Refused {
-                errno: error.source.raw_os_error().unwrap_or(0),
-            },
+            Ok((Fork::Original { .. }, _)) => None,
+            Err(error) => Some(error.source.raw_os_error().unwrap_or(0)),
         };
-        // The fork's own now: the parent must see its end there.
-        drop(of_fork);
-        // A parent that is gone shows at the next request.
-        let _ = message::tell(self.socket.as_fd(), &reply, &[]);
+        if self.record.answer(number, refusal) {
+            // A parent that is gone shows when there is no request.
+            let _ = message::tell(self.socket.as_fd(), &ZygoteReply::News, &[]);
+        }
         self.next_lifeline = lifeline::reopen(self.lifeline.as_fd());
         self
     }
 }
 
-/// Gets everything ready that is the same in all children; gives the page that is shared with the parent,
-/// and the lifeline of forks.
-fn preload(
-    preloads: Vec<Preload>,
-    descriptors: Vec<OwnedFd>,
-) -> Result<(Record, PipeReader), String> {
+/// Gets everything ready that is the same in all children.
+fn preload(preloads: Vec<Preload>, descriptors: Vec<OwnedFd>) -> Result<Given, String> {
     for preload in preloads {
         let function = preload.resolve()?;
         let arguments = [];
@@ -121,10 +124,14 @@ fn preload(
         Some(count) => return Err(format!("{} threads were left behind", count - 1)),
         None => return Err("/proc is not there to count threads".to_owned()),
     }
-    let [arena, record, lifeline] =
-        <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| "no arena came")?;
+    let [arena, record, lifeline, passage] =
+        <[OwnedFd; 4]>::try_from(descriptors).map_err(|_| "no arena came")?;
     arena::prepare(arena).map_err(|e| e.to_string())?;
     child::prepare_in_zygote().map_err(|e| e.to_string())?;
     let record = Memfd::from_fd(record).and_then(|file| Record::attach(&file));
-    Ok((record.map_err(|e| e.to_string())?, lifeline.into()))
+    Ok(Given {
+        record: record.map_err(|e| e.to_string())?,
+        lifeline: lifeline.into(),
+        passage,
+    })
 }

@@ -12,6 +12,7 @@ use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
 
 use super::block::{Block, Handle};
 use super::layout::Entry;
@@ -97,7 +98,7 @@ impl Hold {
         let entry = arena.locate(handle)?;
         let mut holds = lock(&arena.holds);
         let count = holds.get(&handle).copied().unwrap_or(0);
-        if count == 0 {
+        if count == 0 && !arena.is_holder(handle, entry) {
             let _guard = arena.lock();
             if shared_word(handle, entry).is_none()
                 || entry.kind.load(Relaxed) != kind
@@ -268,6 +269,24 @@ impl Hold {
 }
 
 impl Arena {
+    /// Whether this process is a holder of a shared block, as [`Hold::hold_for`] makes it one. Then it stays one until
+    /// it leaves: nobody else takes a bit away whose process lives. So a child that attaches what it was given
+    /// needs no lock, and holds up nobody where it is stopped.
+    fn is_holder(&self, handle: Handle, entry: &Entry) -> bool {
+        let holders = self.memory.holders(handle.class(), handle.index());
+        // The set means something only if the word says so, before and after.
+        let is_shared = || {
+            let word = shared_word(handle, entry);
+            word.is_some_and(|word| word.state() == BlockState::Shared)
+        };
+        if !is_shared() || !holders.contains(self.me().slot()) {
+            return false;
+        }
+        // Acquire: the set was read of the incarnation that the handle names.
+        fence(Acquire);
+        is_shared()
+    }
+
     /// Makes a seat a holder of a shared block, under the arena's lock; `false` when the block is
     /// not shared any more.
     pub(super) fn add_holder(&self, handle: Handle, entry: &Entry, slot: u16) -> bool {

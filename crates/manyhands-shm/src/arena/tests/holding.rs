@@ -124,6 +124,29 @@ fn child_finds_itself_a_holder_of_what_was_held_for_it() {
     assert_eq!(in_use(arena), (0, 0, 0));
 }
 
+/// A child that was stopped while it attached its page held up the family.
+#[test]
+fn child_attaches_what_was_held_for_it_without_the_lock() {
+    let arena = root(1 << 20);
+    let seat = arena.reserve_seat().expect("a seat");
+    let hold = Hold::share(arena.allocate(64).expect("room"), 0);
+    hold.hold_for(seat.participant()).expect("reserved");
+    let child = sit_down(arena, seat).expect("reserved");
+    let (sender, attached) = std::sync::mpsc::channel();
+    std::thread::scope(|threads| {
+        let guard = arena.lock();
+        threads.spawn(|| {
+            let own = Hold::attach(child, hold.handle(), 0);
+            sender.send(own.is_some()).expect("it is waited for");
+            own
+        });
+        let came = attached.recv_timeout(std::time::Duration::from_secs(10));
+        drop(guard);
+        assert_eq!(came, Ok(true));
+        assert!(Hold::attach(child, hold.handle(), 7).is_none());
+    });
+}
+
 #[test]
 fn what_was_held_for_a_child_that_never_came_is_free() {
     let arena = root(1 << 20);
