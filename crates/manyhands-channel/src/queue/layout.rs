@@ -249,11 +249,11 @@ impl Mark {
         self.0 as u32
     }
 
-    /// The place behind one message more, with a record of `size` bytes.
+    /// The place behind so many messages more, whose records take `size` bytes.
     #[inline]
-    pub(super) fn behind(self, size: u64) -> Self {
+    pub(super) fn behind(self, many: u32, size: u64) -> Self {
         Self::new(
-            self.messages().wrapping_add(1),
+            self.messages().wrapping_add(many),
             self.bytes().wrapping_add(size as u32),
         )
     }
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn marks_count_messages_and_bytes_apart_and_wrap() {
         let near_the_end = Mark::new(u32::MAX, u32::MAX - 7);
-        let after = near_the_end.behind(24).behind(8);
+        let after = near_the_end.behind(1, 24).behind(1, 8);
         assert_eq!(after.messages_since(near_the_end), 2);
         assert_eq!(after.bytes_since(near_the_end), 32);
         assert!(after.has_reached(near_the_end) && !near_the_end.has_reached(after));

@@ -233,7 +233,7 @@ impl RawQueue {
             lease: Some(lease),
             head: record,
             start,
-            end: start.behind(record.size()),
+            end: start.behind(1, record.size()),
         }))
     }
 
@@ -394,7 +394,7 @@ impl RawQueue {
             // If it cannot be reached, it is freed with the queue.
             drop(withdraw(&self.memory, block));
         }
-        Some(start.behind(front.head.size()))
+        Some(start.behind(1, front.head.size()))
     }
 
     /// Lets somebody else have a leased message.

@@ -11,8 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use loom::thread;
 
 use super::ground::Memory;
-use super::layout::Kind;
-use super::message::{Batch, Call, Taking, Ticket};
+use super::message::{Batch, Call, Taking, Ticket, begin_record, end_record};
 use super::raw::{Message, RawQueue, Stop};
 use crate::patience::Patience;
 use crate::primitive::Deadline;
@@ -32,12 +31,14 @@ fn queue(items: u32) -> RawQueue {
 }
 
 fn put(queue: &RawQueue, values: &[u64]) -> Result<(), Stop> {
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_ne_bytes())
-        .collect();
-    let lengths = vec![8; values.len()];
-    let mut batch = Batch::new(Kind::Plain, &lengths, &bytes);
+    let mut records = Vec::new();
+    for value in values {
+        let start = records.len();
+        begin_record(&mut records);
+        records.extend(value.to_ne_bytes());
+        end_record(&mut records, start);
+    }
+    let mut batch = Batch::many(values.len() as u32, &records);
     queue.put(&mut batch, &mut None, FOREVER).map(drop)
 }
 

@@ -7,12 +7,12 @@ use manyhands_shm::handoff;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::layout::Kind;
-use super::message::{Batch, Call, Found, Taking};
+use super::message::{Batch, Call, Taking, begin_record, end_record, first_record};
 use super::raw::Message;
 use super::typed::{decode, with_buffer};
 use super::{GetError, GetManyError, PutError, PutManyError, Queue};
 use crate::patience::Patience;
+use crate::ring::RECORD_HEAD;
 
 /// So many bytes, about, and so many values are committed or taken at once: while one side does
 /// that, the others of this side wait.
@@ -96,29 +96,33 @@ impl<T: Serialize> Queue<T> {
     /// batch. How many were put.
     fn put_some(&self, values: &[T], patience: Patience) -> Result<usize, (usize, PutError)> {
         with_buffer(|buffer| {
-            let (mut lengths, mut plain, mut odd) = (Vec::new(), 0, None);
+            let (mut many, mut plain, mut odd) = (0, 0, None);
             for value in values.iter().take(VALUES) {
+                begin_record(buffer);
+                let payload = buffer.len();
                 let packed = handoff::pack_into(value, buffer);
-                let length = buffer.len() - plain;
+                let length = buffer.len() - payload;
                 if !packed.as_ref().is_ok_and(|holds| holds.is_empty()) || self.is_long(length) {
                     odd = Some(packed);
                     break;
                 }
-                lengths.push(length);
+                end_record(buffer, plain);
+                many += 1;
                 plain = buffer.len();
                 if plain >= BYTES || self.is_long(plain) {
                     break;
                 }
             }
-            let (many, (plain, odd_bytes)) = (lengths.len(), buffer.split_at(plain));
             if many > 0 {
-                let mut batch = Batch::new(Kind::Plain, &lengths, plain);
+                let mut batch = Batch::many(many, &buffer[..plain]);
                 let put = self.raw.put(&mut batch, &mut None, patience);
-                put.map_err(|stop| (many - batch.len(), stop.into()))?;
+                put.map_err(|stop| ((many - batch.size().0) as usize, stop.into()))?;
             }
+            let many = many as usize;
             let Some(packed) = odd else {
                 return Ok(many);
             };
+            let odd_bytes = &buffer[plain + RECORD_HEAD as usize..];
             let put = packed
                 .map_err(PutError::from)
                 .and_then(|holds| self.put_packed(odd_bytes, holds, patience));
@@ -185,44 +189,41 @@ impl<T: DeserializeOwned> Queue<T> {
             error: GetError::from(stop),
         };
         with_buffer(|buffer| {
-            let mut ends = Vec::with_capacity(most.min(VALUES));
             buffer.reserve(BYTES);
-            let mut into = Taking {
-                bytes: buffer,
-                ends: Some((&mut ends, most)),
-                found: Found::Nothing,
-            };
+            let mut into = Taking::many(buffer, most.min(VALUES));
             let message = self.raw.get(&mut into, Call::Take, patience);
             let message = message.map_err(nothing)?;
-            decode_all(&message, buffer, &ends)
+            decode_all(&message, buffer, most.min(VALUES))
         })
     }
 }
 
-/// The values of messages, each of which ends where `ends` says.
+/// The values of messages, `most` at most, whose records these are.
 fn decode_all<T: DeserializeOwned>(
     message: &Message<'_>,
-    bytes: &[u8],
-    ends: &[usize],
+    mut records: &[u8],
+    most: usize,
 ) -> Result<Vec<T>, GetManyError<T>> {
-    if ends.is_empty() {
+    if records.is_empty() {
         // A block, which comes alone.
-        let value = decode(message, bytes).map_err(|error| GetManyError {
+        let value = decode(message, records).map_err(|error| GetManyError {
             values: Vec::new(),
             error: GetError::Undecodable(error),
         });
         return Ok(vec![value?]);
     }
-    let mut values = Vec::with_capacity(ends.len());
-    let (mut start, mut fault) = (0, None);
-    for end in ends {
-        match decode(message, &bytes[start..*end]) {
+    let least = RECORD_HEAD as usize;
+    let mut values = Vec::with_capacity(most.min(records.len() / least));
+    let mut fault = None;
+    while let Some(head) = first_record(records) {
+        let end = least + head.length as usize;
+        match decode(message, &records[least..end]) {
             Ok(value) => values.push(value),
             Err(error) => {
                 fault.get_or_insert(GetError::Undecodable(error));
             }
         }
-        start = *end;
+        records = &records[head.size() as usize..];
     }
     match fault {
         None => Ok(values),

@@ -3,7 +3,7 @@
 use super::ground::Block;
 use super::layout::{Kind, Mark, RecordHead};
 use super::raw::Stop;
-use crate::ring::record_size;
+use crate::ring::{RECORD_HEAD, record_size};
 
 /// The message in front.
 #[derive(Clone, Copy, Debug)]
@@ -50,58 +50,132 @@ pub(super) enum Found {
     NeedsRoom(usize),
 }
 
-/// Messages of one kind that lie behind each other; those that were put leave it.
+/// What is put at once.
+#[derive(Clone, Copy, Debug)]
+enum Content<'a> {
+    /// One message.
+    Payload(Kind, &'a [u8]),
+    /// So many records, as they are to lie in the ring: with their heads, and padded.
+    Records(u32, &'a [u8]),
+}
+
+/// Messages that lie behind each other; those that were put leave it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batch<'a> {
-    pub(super) kind: Kind,
     /// The place behind those that were put.
     pub(super) end: Mark,
-    lengths: &'a [usize],
-    payload: &'a [u8],
+    content: Content<'a>,
 }
 
 impl<'a> Batch<'a> {
-    /// The lengths are those of the messages in `payload`, in their order.
+    /// One message.
     #[inline]
-    pub(super) fn new(kind: Kind, lengths: &'a [usize], payload: &'a [u8]) -> Self {
+    pub(super) fn one(kind: Kind, payload: &'a [u8]) -> Self {
+        Self::of(Content::Payload(kind, payload))
+    }
+
+    /// So many messages that were formed by [`end_record`].
+    #[inline]
+    pub(super) fn many(many: u32, records: &'a [u8]) -> Self {
+        Self::of(Content::Records(many, records))
+    }
+
+    #[inline]
+    fn of(content: Content<'a>) -> Self {
         Self {
-            kind,
             end: Mark::new(0, 0),
-            lengths,
-            payload,
+            content,
         }
     }
 
-    /// How many messages are left.
+    /// How many messages are left, and what their records take.
     #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.lengths.len()
+    pub(super) fn size(&self) -> (u32, u64) {
+        match self.content {
+            Content::Payload(_, payload) => (1, record_size(payload.len() as u64)),
+            Content::Records(many, records) => (many, records.len() as u64),
+        }
     }
 
     /// What the record of the first message takes.
-    #[inline]
     pub(super) fn first_size(&self) -> u64 {
-        record_size(self.lengths.first().map_or(0, |length| *length as u64))
+        match self.content {
+            Content::Payload(_, payload) => record_size(payload.len() as u64),
+            Content::Records(_, records) => first_record(records).map_or(0, RecordHead::size),
+        }
     }
 
-    /// The messages that are left.
-    #[inline]
-    pub(super) fn payloads(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let mut rest = self.payload;
-        self.lengths.iter().map(move |length| {
-            let (first, behind) = rest.split_at(*length);
-            rest = behind;
-            first
-        })
+    /// The first few messages, as many as fit: how many, and what their records take.
+    pub(super) fn part(&self, fits: impl Fn(u32, u64) -> bool) -> (u32, u64) {
+        let (mut many, mut size) = (0, 0);
+        if let Content::Records(_, records) = self.content {
+            while let Some(head) = first_record(&records[size as usize..])
+                && fits(many + 1, size + head.size())
+            {
+                many += 1;
+                size += head.size();
+            }
+        }
+        (many, size)
     }
 
-    /// Takes the first `many` messages off, which were put.
+    /// Writes the first few messages, whose records take so much: by `one` a payload behind its head, or by
+    /// `many` whole records.
     #[inline]
-    pub(super) fn remove(&mut self, many: usize, end: Mark) {
+    pub(super) fn write(
+        &self,
+        size: u64,
+        one: impl FnOnce(RecordHead, &[u8]),
+        many: impl FnOnce(&[u8]),
+    ) {
+        match self.content {
+            Content::Payload(kind, payload) => {
+                // The caller puts long payloads into regions.
+                let length = payload.len() as u32;
+                one(RecordHead { kind, length }, payload);
+            }
+            Content::Records(_, records) => many(&records[..size as usize]),
+        }
+    }
+
+    /// Takes the first `put` messages off, which were put, and whose records take so much.
+    #[inline]
+    pub(super) fn remove(&mut self, put: u32, size: u64, end: Mark) {
         self.end = end;
-        let (removed, lengths) = self.lengths.split_at(many);
-        self.payload = &self.payload[removed.iter().sum()..];
-        self.lengths = lengths;
+        self.content = match self.content {
+            Content::Payload(..) => Content::Records(0, &[]),
+            Content::Records(many, records) => {
+                Content::Records(many - put, &records[size as usize..])
+            }
+        };
+    }
+}
+
+/// The head of the first of some records.
+#[inline]
+pub(super) fn first_record(records: &[u8]) -> Option<RecordHead> {
+    let head = records.first_chunk()?;
+    RecordHead::from_bits(u64::from_ne_bytes(*head))
+}
+
+/// Makes room for the head of a record, whose payload is to follow.
+#[inline]
+pub(super) fn begin_record(records: &mut Vec<u8>) {
+    records.extend_from_slice(&[0; RECORD_HEAD as usize]);
+}
+
+/// Makes what follows `start` a record, which was begun there.
+#[inline]
+pub(super) fn end_record(records: &mut Vec<u8>, start: usize) {
+    let length = records.len() - start - RECORD_HEAD as usize;
+    let head = RecordHead {
+        kind: Kind::Plain,
+        // The caller puts long payloads into regions.
+        length: length as u32,
+    };
+    records.resize(start + head.size() as usize, 0);
+    if let Some(place) = records[start..].first_chunk_mut() {
+        *place = head.to_bits().to_ne_bytes();
     }
 }
 
@@ -110,8 +184,8 @@ impl<'a> Batch<'a> {
 #[derive(Debug)]
 pub(super) struct Taking<'a> {
     pub(super) bytes: &'a mut Vec<u8>,
-    /// When more than one is wanted: where each ends in `bytes`, and how many are.
-    pub(super) ends: Option<(&'a mut Vec<usize>, usize)>,
+    /// When more than one may be taken: how many. They are copied with their heads then.
+    pub(super) most: usize,
     /// Where a look leaves what it found, if that is not in the bytes: nearly always it is, and what is
     /// passed on then goes in a register.
     pub(super) found: Found,
@@ -123,7 +197,17 @@ impl<'a> Taking<'a> {
     pub(super) fn one(bytes: &'a mut Vec<u8>) -> Self {
         Self {
             bytes,
-            ends: None,
+            most: 0,
+            found: Found::Nothing,
+        }
+    }
+
+    /// So many at most, with their heads.
+    #[inline]
+    pub(super) fn many(bytes: &'a mut Vec<u8>, most: usize) -> Self {
+        Self {
+            bytes,
+            most,
             found: Found::Nothing,
         }
     }
@@ -141,15 +225,22 @@ impl Taking<'_> {
         std::mem::replace(&mut self.found, Found::Nothing)
     }
 
+    /// What is copied of a message.
     #[inline]
-    pub(super) fn has_room(&self, record: RecordHead) -> bool {
-        self.bytes.capacity() - self.bytes.len() >= record.length as usize
+    pub(super) fn copied(&self, record: RecordHead) -> u64 {
+        match self.most {
+            0 => record.length.into(),
+            _ => record.size(),
+        }
     }
 
     #[inline]
-    pub(super) fn wants_more(&self) -> bool {
-        let wants =
-            |(ends, most): &(&mut Vec<usize>, usize)| ends.len() < ends.capacity().min(*most);
-        self.ends.as_ref().is_some_and(wants)
+    pub(super) fn room(&self) -> u64 {
+        (self.bytes.capacity() - self.bytes.len()) as u64
+    }
+
+    #[inline]
+    pub(super) fn has_room(&self, record: RecordHead) -> bool {
+        self.room() >= self.copied(record)
     }
 }

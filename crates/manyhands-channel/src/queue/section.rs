@@ -9,11 +9,14 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::ground::{Block, Section, deposit, enter, handle_of, is_deposited, withdraw};
 use super::layout::{DROPPED, Kind, Mark, RecordHead};
 use super::ledger::Holders;
-use super::message::{Batch, Call, Found, Front, Taking};
+use super::message::{Batch, Call, Found, Front, Taking, first_record};
 use super::raw::{RawQueue, Stop};
 use super::sleep::{lie_down, rouse};
 use crate::primitive::{Deadline, is_planted};
-use crate::ring::{RECORD_HEAD, record_size};
+use crate::ring::RECORD_HEAD;
+
+/// What the record of a number takes: a guess of what many small ones take.
+const SMALL_RECORD: u64 = 16;
 
 /// How a consumer sleeps.
 pub(super) struct Bed {
@@ -65,44 +68,40 @@ impl RawQueue {
         }
         let start = Mark::from_bits(head.tail.0.load(Relaxed));
         let mut seen = Mark::from_bits(side.seen_head.load(Relaxed));
-        let (mut tail, mut many) = (start, 0);
-        for payload in batch.payloads() {
-            let size = record_size(payload.len() as u64);
-            if !self.has_room(seen, tail, size)? {
-                seen = self.freed_until_now();
-                side.seen_head.store(seen.to_bits(), Relaxed);
-                if !self.has_room(seen, tail, size)? {
-                    break;
-                }
+        let (mut many, mut size) = batch.size();
+        if !self.has_room(seen, start, many, size)? {
+            seen = self.freed_until_now();
+            side.seen_head.store(seen.to_bits(), Relaxed);
+            if !self.has_room(seen, start, many, size)? {
+                (many, size) = batch.part(|many, size| {
+                    let fits = self.has_room(seen, start, many, size);
+                    fits.is_ok_and(|fits| fits)
+                });
             }
-            self.write(tail, batch.kind, payload);
-            tail = tail.behind(size);
-            many += 1;
         }
         if many > 0 {
+            let place = self.offset(start.bytes());
+            let one = |head: RecordHead, payload: &[u8]| {
+                self.memory.store_head(place, head.to_bits());
+                self.write(self.payload(start), payload);
+            };
+            batch.write(size, one, |records| self.write(place, records));
+            let end = start.behind(many, size);
             match block.take() {
-                Some(block) => self.commit_block(block, start, tail, seen),
-                None => self.commit(tail, seen),
+                Some(block) => self.commit_block(block, start, end, seen),
+                None => self.commit(end, seen),
             }
-            batch.remove(many, tail);
+            batch.remove(many, size, end);
         }
-        Ok(batch.len() == 0)
+        Ok(batch.size().0 == 0)
     }
 
-    /// Writes a message behind `tail`; inside of the producers' section, and there is room.
+    /// Writes what may wrap; inside of the producers' section, and there is room.
     #[inline]
-    fn write(&self, tail: Mark, kind: Kind, payload: &[u8]) {
-        let record = RecordHead {
-            kind,
-            // The caller puts long payloads into regions.
-            length: payload.len() as u32,
-        };
-        self.memory
-            .store_head(self.offset(tail.bytes()), record.to_bits());
-        let start = self.payload(tail);
-        let first = (self.bytes - start).min(payload.len() as u64) as usize;
-        let (before, after) = payload.split_at(first);
-        self.memory.write(start, before);
+    fn write(&self, place: u64, bytes: &[u8]) {
+        let first = (self.bytes - place).min(bytes.len() as u64) as usize;
+        let (before, after) = bytes.split_at(first);
+        self.memory.write(place, before);
         if !after.is_empty() {
             self.memory.write(0, after);
         }
@@ -170,7 +169,8 @@ impl RawQueue {
         }
         let is_block = front.head.kind.is_block();
         if !is_block && !into.has_room(front.head) {
-            return into.found(Found::NeedsRoom(front.head.length as usize));
+            let needed = into.copied(front.head);
+            return into.found(Found::NeedsRoom(needed as usize));
         }
         if call == Call::Lease {
             let free = self.free_lease().or(front.lease);
@@ -243,14 +243,15 @@ impl RawQueue {
     /// Takes a message that was copied, and those behind it, if these are wanted and there is room.
     #[inline]
     fn take_with_others(&self, front: Front, into: &mut Taking<'_>) -> Result<(), Stop> {
-        let mut end = front.end;
-        while into.wants_more()
+        let (mut end, mut left) = (front.end, into.most.saturating_sub(1) as u32);
+        while left > 0
             && let Some(next) = self.front(end)?
             && next.head.kind == Kind::Plain
             && into.has_room(next.head)
         {
-            self.copy(next, into);
-            end = next.end;
+            let (many, size) = self.copy_some(next, left, into)?;
+            end = end.behind(many, size);
+            left -= many;
         }
         self.take(end, 0);
         Ok(())
@@ -259,15 +260,58 @@ impl RawQueue {
     /// Copies a message; there is room for it.
     #[inline]
     fn copy(&self, message: Front, into: &mut Taking<'_>) {
-        let length = u64::from(message.head.length);
-        let start = self.payload(message.start);
+        let start = match into.most {
+            0 => self.payload(message.start),
+            _ => self.offset(message.start.bytes()),
+        };
+        self.append(start, into.copied(message.head), into);
+    }
+
+    /// Copies a plain message, and those behind it, `most` in all, as far as they are plain and there
+    /// is room: how many, and what their records take.
+    ///
+    /// More is copied than looked at, and what was too much thrown away: the lines of the ring, which
+    /// another core has written, come all at once then, and not each when the record before it has told
+    /// where the next one is.
+    fn copy_some(
+        &self,
+        first: Front,
+        most: u32,
+        into: &mut Taking<'_>,
+    ) -> Result<(u32, u64), Stop> {
+        // Relaxed: changed in this section only.
+        let tail = Mark::from_bits(self.memory.head().get.0.seen_tail.load(Relaxed));
+        let guess = u64::from(most) * SMALL_RECORD;
+        let there = tail.bytes_since(first.start).min(into.room());
+        let before = into.bytes.len();
+        let start = self.offset(first.start.bytes());
+        self.append(start, there.min(guess.max(first.head.size())), into);
+        let (mut many, mut size) = (0, 0);
+        // From the copy: the place is not read twice.
+        let mut records = &into.bytes[before..];
+        while many < most
+            && let Some(head) = first_record(records)
+            && head.kind == Kind::Plain
+            && let Some(rest) = records.get(head.size() as usize..)
+        {
+            records = rest;
+            many += 1;
+            size += head.size();
+        }
+        into.bytes.truncate(before + size as usize);
+        match many {
+            0 => Err(Stop::Corrupt),
+            _ => Ok((many, size)),
+        }
+    }
+
+    /// Copies what may wrap; there is room for it.
+    #[inline]
+    fn append(&self, start: u64, length: u64, into: &mut Taking<'_>) {
         let first = (self.bytes - start).min(length);
         self.memory.append(start, first, into.bytes);
         if length > first {
             self.memory.append(0, length - first, into.bytes);
-        }
-        if let Some((ends, _)) = &mut into.ends {
-            ends.push(into.bytes.len());
         }
     }
 
@@ -290,7 +334,7 @@ impl RawQueue {
             lease: None,
             head: record,
             start,
-            end: start.behind(record.size()),
+            end: start.behind(1, record.size()),
         }))
     }
 
@@ -366,10 +410,10 @@ impl RawQueue {
         let _inside = self.enter_get(deadline)?;
         // Acquire: partner is the store in `commit`.
         let tail = Mark::from_bits(head.tail.0.load(Acquire));
-        let is_full = !self.has_room(self.freed_until_now(), tail, size).ok()?;
+        let is_full = !self.has_room(self.freed_until_now(), tail, 1, size).ok()?;
         (is_full && !self.is_closing()).then(|| {
             let room = &head.room.0.notice.0;
-            let end = tail.behind(size);
+            let end = tail.behind(1, size);
             let wanted = Mark::new(
                 end.messages().wrapping_sub(self.items),
                 end.bytes().wrapping_sub(self.bytes as u32),
@@ -392,12 +436,13 @@ impl RawQueue {
     }
 
     #[inline]
-    fn has_room(&self, head: Mark, tail: Mark, size: u64) -> Result<bool, Stop> {
+    fn has_room(&self, head: Mark, tail: Mark, many: u32, size: u64) -> Result<bool, Stop> {
         let used = tail.bytes_since(head);
         if used > self.bytes || !used.is_multiple_of(8) {
             return Err(Stop::Corrupt);
         }
-        Ok(tail.messages_since(head) < self.items && used + size <= self.bytes)
+        let items = u64::from(tail.messages_since(head)) + u64::from(many);
+        Ok(items <= self.items.into() && used + size <= self.bytes)
     }
 
     /// Where the payload of the record at a place begins; it may wrap.

@@ -442,8 +442,7 @@ impl<T: Serialize> Queue<T> {
         if block.is_some() {
             return self.put_block(block, kind, patience);
         }
-        let lengths = [bytes.len()];
-        let mut batch = Batch::new(kind, &lengths, bytes);
+        let mut batch = Batch::one(kind, bytes);
         self.raw.put(&mut batch, block, patience)
     }
 
@@ -455,9 +454,9 @@ impl<T: Serialize> Queue<T> {
         patience: Patience,
     ) -> Result<Mark, Stop> {
         let handle = block.as_ref().map_or(0, |block| block.handle().to_bits());
-        let (lengths, payload) = ([size_of_val(&handle)], handle.to_ne_bytes());
+        let payload = handle.to_ne_bytes();
         self.raw
-            .put(&mut Batch::new(kind, &lengths, &payload), block, patience)
+            .put(&mut Batch::one(kind, &payload), block, patience)
     }
 
     /// Whether an encoding of this length does not travel in the ring itself.
