@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use manyhands_os::descriptor::{MAX_DESCRIPTORS, poll_readable};
+use manyhands_os::descriptor::{MAX_DESCRIPTORS, is_readable, poll_readable};
 use manyhands_os::futex::{self, Wake, Watch};
 use manyhands_os::process::Pidfd;
 use manyhands_os::{Deadline, OsError};
@@ -351,10 +351,13 @@ impl Started {
     /// Waits until a fresh image has sat down, which then closes its end of the socket.
     fn wait_seated(&self, socket: &OwnedFd, deadline: Deadline) -> Result<(), Trouble> {
         let ready = poll_readable(&[socket.as_fd(), self.member.as_fd()], deadline)?;
-        if ready == [false, false] {
-            return Err(Trouble::Late);
+        match ready[..] {
+            [false, false] => return Err(Trouble::Late),
+            // It may have spoken and ended between the two looks. If C code here has forked, a copy of its end
+            // is open still.
+            [false, _] if !is_readable(socket.as_fd())? => return Err(Trouble::Dead),
+            _ => {}
         }
-        // One that has ended has closed it, too.
         match message::hear(socket.as_fd()) {
             Some((refusal, _)) => Err(Trouble::Refused(refusal)),
             None if self.words().stage() == Stage::Coming => Err(Trouble::Dead),
