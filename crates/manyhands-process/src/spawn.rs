@@ -351,14 +351,16 @@ impl Started {
     /// Waits until a fresh image has sat down, which then closes its end of the socket.
     fn wait_seated(&self, socket: &OwnedFd, deadline: Deadline) -> Result<(), Trouble> {
         let ready = poll_readable(&[socket.as_fd(), self.member.as_fd()], deadline)?;
-        match ready[..] {
-            [false, false] => return Err(Trouble::Late),
-            // It may have spoken and ended between the two looks. If C code here has forked, a copy of its end
-            // is open still.
-            [false, _] if !is_readable(socket.as_fd())? => return Err(Trouble::Dead),
-            _ => {}
+        if ready == [false, false] {
+            return Err(Trouble::Late);
         }
-        match message::hear(socket.as_fd()) {
+        // It may have spoken and ended between the two looks. One that has sat down and ended need not have left an
+        // end to be seen here: what was forked meanwhile, by another start or by C code, has a copy of it.
+        let word = match ready[0] || is_readable(socket.as_fd())? {
+            true => message::hear(socket.as_fd()),
+            false => None,
+        };
+        match word {
             Some((refusal, _)) => Err(Trouble::Refused(refusal)),
             None if self.words().stage() == Stage::Coming => Err(Trouble::Dead),
             None => Ok(()),
