@@ -71,6 +71,8 @@ fn open() -> Vec<String> {
     beside.collect()
 }
 
+/// It also found that a fresh image which had finished was told as dead, when the fork of another start had a
+/// copy of its socket at that moment, so that the socket showed no end.
 #[test]
 fn no_child_has_what_sixteen_threads_open_for_all_programs() {
     let stop = AtomicBool::new(false);
